@@ -1,0 +1,30 @@
+"""Where things are: data, scores, figures, reports. Environment variables move them, nothing else does."""
+
+import os
+from pathlib import Path
+
+
+def project_root() -> Path:
+    """The checkout this package was installed from, or the working directory where there is none."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def data_root() -> Path:
+    """Datasets live here, one folder each: `$FMIQA_DATA`, else `data/` of the checkout."""
+    return Path(os.environ.get("FMIQA_DATA") or project_root() / "data")
+
+
+def scores_root() -> Path:
+    """Score tables live here, one folder per run: `$FMIQA_SCORES`, else `data/scores/` of the checkout."""
+    return Path(os.environ.get("FMIQA_SCORES") or project_root() / "data" / "scores")
+
+
+def figures_root() -> Path:
+    """Figures go here, one folder per run: `$FMIQA_FIGURES`, else `figures/` of the checkout."""
+    return Path(os.environ.get("FMIQA_FIGURES") or project_root() / "figures")
+
+
+def reports_root() -> Path:
+    """Reports go here, one folder per run: `$FMIQA_REPORTS`, else `reports/` of the checkout."""
+    return Path(os.environ.get("FMIQA_REPORTS") or project_root() / "reports")
