@@ -42,7 +42,7 @@ class Folder:
 
     def names(self, name: str = "") -> list[str]:
         """Names of what the folder called `name` holds, sorted; none if there is no such folder."""
-        folder = self._folder(name, absolute=False)
+        folder = self._folder(name)
         return (
             sorted(entry for entries in self._listing(folder).values() for entry in entries) if folder else []
         )
@@ -51,11 +51,11 @@ class Folder:
         """`find` for a whole column."""
         return [self.find(name) for name in names]
 
-    def _folder(self, name: str, *, absolute: bool) -> str | None:
-        exact = os.path.join(self.root, name) if name or not absolute else "/"
+    def _folder(self, name: str, *, absolute: bool = False) -> str | None:
+        exact = os.path.join(self.root, name) if name else "/" if absolute else str(self.root)
         if exact in self._listings or os.path.isdir(exact):
             return exact
-        found = self.find(name)
+        found = self.find(name) if name else None
         return found if found and os.path.isdir(found) else None
 
     def _listing(self, folder: str) -> dict[str, list[str]]:

@@ -1,0 +1,53 @@
+"""Finding names on disk whatever their letter case."""
+
+import os
+from pathlib import Path
+
+import pytest
+from layouts import touch
+
+from fmiqa_utils.dataset_files import Folder, first_few
+from fmiqa_utils.errors import InputError
+
+
+def test_two_names_that_differ_only_in_case_are_told_apart(tmp_path: Path) -> None:
+    touch(tmp_path, ["a.png", "A.png", "b.PNG"])
+    if len(os.listdir(tmp_path)) < 3:
+        pytest.skip("this disk does not tell letter case apart")
+    folder = Folder(tmp_path)
+    assert folder.find("A.png") == str(tmp_path / "A.png")
+    assert folder.find("B.png") == str(tmp_path / "b.PNG")
+    assert folder.find("c.png") is None
+    with pytest.raises(InputError, match=r"holds A\.png and a\.png: which of them is A\.PNG"):
+        folder.find("A.PNG")
+
+
+def test_names_resolve_below_through_dots_and_from_the_root(tmp_path: Path) -> None:
+    touch(tmp_path / "Set" / "Inner", ["x.BMP"])
+    folder = Folder(tmp_path / "Set")
+    expected = str(tmp_path / "Set" / "Inner" / "x.BMP")
+    assert folder.find("inner/X.bmp") == expected
+    assert folder.find(f"{tmp_path}/set/INNER/x.bmp") == expected
+    assert Path(folder.find("../set/inner/x.bmp") or "").samefile(expected)
+    assert folder.find("inner/x.bmp/y") is None
+    assert folder.names("INNER") == ["x.BMP"]
+    assert folder.names("outer") == []
+    assert Folder(tmp_path / "absent").find("x") is None
+    assert Folder(tmp_path / "absent").names() == []
+    assert folder.need("other", "inner") == tmp_path / "Set" / "Inner"
+    with pytest.raises(InputError, match=r"Set has no other or further: data/README\.md shows"):
+        folder.need("other", "further")
+
+
+def test_forbidden_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_: object) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", forbidden)
+    with pytest.raises(InputError, match=f"{tmp_path} cannot be listed: Permission denied"):
+        Folder(tmp_path).find("x")
+
+
+def test_first_few() -> None:
+    assert first_few(["a", "b", "c"]) == "a, b, c"
+    assert first_few([str(i) for i in range(1003)]) == "0, 1, 2 and 1,000 more"
