@@ -4,17 +4,17 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from fmiqa_utils.dataset_registry import MIN_SIDE
 from fmiqa_utils.datasets import known, read_labels
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.images import read_rgb
 
 Progress = Callable[[int, int], None]  # files done, files in all
-MIN_SIDE = 224  # px, one window
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,11 @@ class CheckResult:
     label_min: float
     label_max: float
     dropped: str  # what the dataset's specification leaves out, "" if nothing
-    sizes: dict[tuple[int, int], int] = field(
-        default_factory=dict
-    )  # (width, height): files, most frequent first
-    missing: list[str] = field(default_factory=list)  # names as in the label file
-    unreadable: dict[str, str] = field(default_factory=dict)  # path: reason, one sentence
-    mismatched: list[str] = field(default_factory=list)  # pair_id of rows whose images differ in size
-    small: list[str] = field(default_factory=list)  # paths of images with a side under the minimum
+    sizes: dict[tuple[int, int], int]  # (width, height): files, most frequent first
+    missing: list[str]  # names as in the label file
+    unreadable: dict[str, str]  # path: reason, one sentence
+    mismatched: list[str]  # pair_id of rows whose images differ in size
+    small: list[str]  # paths of images with a side under the minimum
 
     @property
     def ok(self) -> bool:
@@ -91,7 +89,8 @@ def _decode_all(
     """Size (width, height) of every readable file, and the reason for every other."""
     sizes: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
-    with ThreadPoolExecutor(workers) as pool:  # Pillow's decoders release the interpreter lock
+    pool = ThreadPoolExecutor(workers)  # Pillow's decoders release the interpreter lock
+    try:
         for done, (path, found) in enumerate(zip(files, pool.map(_size, files), strict=True), start=1):
             if isinstance(found, str):
                 unreadable[path] = found
@@ -99,6 +98,8 @@ def _decode_all(
                 sizes[path] = found
             if progress is not None:
                 progress(done, len(files))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted check stops at once
     return sizes, unreadable
 
 

@@ -27,7 +27,7 @@ LIVE_FOLDERS = {  # in the order of the label files' 982 columns
     "fastfading": ("fast fading", 174),
 }
 LIVE_LABELS = {"dmos": ("dmos.mat", "dmos"), "realigned": ("dmos_realigned.mat", "dmos_new")}
-LIVE_REFERENCE_COPIES = 203
+LIVE_COPIES = 203  # of references among the 982
 
 CSIQ_TYPES = {  # dst_type in the workbook: folder, its spelling in file names, in words
     "noise": ("awgn", "AWGN", "white noise"),
@@ -90,31 +90,36 @@ def read_demo(folder: Folder, labels: str | None) -> pd.DataFrame:
 def read_live(folder: Folder, labels: str | None) -> pd.DataFrame:
     """LIVE R2: 982 columns in the order of `LIVE_FOLDERS`, less the 203 that are references themselves."""
     name, variable = LIVE_LABELS[labels or "dmos"]
-    columns = {"label": mat(folder.need(name), variable), "orgs": mat(folder.need(name), "orgs")}
-    columns["ref"] = mat(folder.need("refnames_all.mat"), "refnames_all")
+    table = _live_images()
+    table["label"] = _live_vector(folder, name, variable)
+    table["ref"] = pd.Series(_live_vector(folder, "refnames_all.mat", "refnames_all"), dtype="str")
     if name == "dmos_realigned.mat":
-        columns["label_std"] = mat(folder.need(name), "dmos_std")
-    images = [
-        (f"{place}/img{i}.bmp", words)
-        for place, (words, count) in LIVE_FOLDERS.items()
-        for i in range(1, count + 1)
-    ]
-    for variable, values in columns.items():
-        if len(values) != len(images):
-            raise InputError(
-                f"{folder.root}: {variable} of LIVE has {len(values)} values, not {len(images)}."
-            )
-    table = pd.DataFrame(columns).astype({"label": float, "ref": "str"})
-    table[["dist", "distortion"]] = pd.DataFrame(images, dtype="str")
-    copies = table["orgs"].astype(int) == 1
-    if copies.sum() != LIVE_REFERENCE_COPIES:
-        raise InputError(
-            f"{folder.root}/{name} marks {copies.sum()} references, not {LIVE_REFERENCE_COPIES}."
-        )
-    table = table[~copies].drop(columns="orgs").reset_index(drop=True)
+        table["label_std"] = _live_vector(folder, name, "dmos_std")
+    copies = _live_vector(folder, name, "orgs").astype(int) == 1
+    if copies.sum() != LIVE_COPIES:
+        raise InputError(f"{folder.root}/{name} marks {copies.sum()} references, not {LIVE_COPIES}.")
+    table = table[~copies].reset_index(drop=True)
     return table.assign(
         pair_id=table["dist"], ref_file="refimgs/" + table["ref"], dist_file=table["dist"], label_source=name
     )
+
+
+def _live_images() -> pd.DataFrame:
+    """dist and distortion of all 982 images, in the label files' order."""
+    images = [
+        (f"{place}/img{number}.bmp", words)
+        for place, (words, count) in LIVE_FOLDERS.items()
+        for number in range(1, count + 1)
+    ]
+    return pd.DataFrame(images, columns=["dist", "distortion"], dtype="str")
+
+
+def _live_vector(folder: Folder, name: str, variable: str) -> np.ndarray:
+    values = mat(folder.need(name), variable)
+    expected = sum(count for _, count in LIVE_FOLDERS.values())
+    if len(values) != expected:
+        raise InputError(f"{folder.root}/{name}: {variable} has {len(values)} values, not {expected}.")
+    return values
 
 
 def read_tid2013(folder: Folder, labels: str | None) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from fmiqa_utils import dataset_readers as readers
 
+MIN_SIDE = 224  # px, one window
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -26,7 +28,7 @@ class Dataset:
     citation: str
     choices: tuple[str, ...] = ()  # label files or parts to choose from; the first is the default
     dropped: str = ""  # rows of the label file that the dataset's own specification leaves out
-    min_side: int = 224  # px; smaller images are a fault
+    min_side: int = MIN_SIDE  # px; smaller images are a fault
 
 
 _ALL = (
