@@ -1,0 +1,247 @@
+"""Named vision foundation models with their weights and preprocessing: a name goes in, a frozen `Backbone` comes out."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.readers import Features, reader_for
+from fmiqa_utils.weights import adopt_weights, resolve_weights, stand_in_weights, state_sha256
+
+WINDOW = 224  # px, the input of every backbone here (METHODS 1.1)
+NORMALIZE = ("none", "model")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What is known of a named backbone before it is built."""
+
+    name: str
+    source: str  # "timm" or "openclip"
+    model: str  # the model's name there
+    tag: str = ""  # open_clip's name for the pretrained weights
+    family: str = "other"  # for colours
+    licence: str = "see the model's page"
+    layers: int = 0
+    width: str = ""
+    parameters_m: float = 0.0  # millions, of the image tower
+    download_mb: int = 0  # what the hub serves
+    hub_id: str = field(default="")
+
+
+BACKBONES: dict[str, BackboneInfo] = {
+    b.name: b
+    for b in (
+        BackboneInfo("dino_vits16", "timm", "vit_small_patch16_224.dino", "", "dino", "Apache-2.0", 12, "384", 21.7, 87),
+        BackboneInfo("dino_vitb16", "timm", "vit_base_patch16_224.dino", "", "dino", "Apache-2.0", 12, "768", 85.8, 343),
+        BackboneInfo(
+            "dinov2_vits14", "timm", "vit_small_patch14_dinov2.lvd142m", "", "dinov2", "Apache-2.0", 12, "384", 21.6, 88
+        ),
+        BackboneInfo(
+            "dinov2_vitb14", "timm", "vit_base_patch14_dinov2.lvd142m", "", "dinov2", "Apache-2.0", 12, "768", 85.7, 346
+        ),
+        BackboneInfo("clip_vitb32", "openclip", "ViT-B-32-quickgelu", "openai", "clip", "MIT", 12, "768", 87.8, 605),
+        BackboneInfo("clip_rn50", "openclip", "RN50", "openai", "clip", "MIT", 5, "64…2048", 38.3, 408),
+        BackboneInfo(
+            "openclip_convnext_base_w",
+            "openclip",
+            "convnext_base_w",
+            "laion2b_s13b_b82k",
+            "convnext",
+            "MIT",
+            36,
+            "128…1024",
+            88.2,
+            718,
+        ),
+        BackboneInfo(
+            "imagenet_vitb16",
+            "timm",
+            "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+            "",
+            "imagenet",
+            "Apache-2.0",
+            12,
+            "768",
+            85.8,
+            346,
+        ),
+    )
+}
+
+
+class Backbone(nn.Module):
+    """A frozen model in eval mode that turns [B, 3, 224, 224] in [0, 1] into `Features`.
+
+    `weights` is the label that goes into every row; `weights_sha256` the hash of all parameters and buffers.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        info: BackboneInfo,
+        model: nn.Module,
+        *,
+        weights: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        normalize: str = "none",
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__()
+        if normalize not in NORMALIZE:
+            raise InputError(f"normalize={normalize!r} is unknown; {near(normalize, NORMALIZE)}")
+        if precision not in PRECISIONS:
+            raise InputError(f"precision={precision!r} is unknown; {near(precision, list(PRECISIONS))}")
+        self.info, self.name, self.weights = info, info.name, weights
+        self.normalize, self.precision = normalize, precision
+        self.model = model.eval().requires_grad_(False)
+        self.read: Callable[[nn.Module, Tensor], Features] = reader_for(model)
+        self.weights_sha256 = state_sha256(model)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stays in eval mode: stochastic depth or moving statistics would change the numbers."""
+        return super().train(False)
+
+    def forward(self, windows: Tensor) -> Features:
+        """[B, 3, 224, 224] float in [0, 1] → features of all layers and the embedding, from one pass."""
+        x = (windows - self.mean) / self.std if self.normalize == "model" else windows
+        device = self.mean.device
+        with torch.autocast(device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+            return self.read(self.model, x)
+
+
+def backbone_info(name: str) -> BackboneInfo:
+    """The entry called `name`; `timm:NAME` and `openclip:NAME[/TAG]` name any other model.
+
+    Raises InputError with near matches for an unknown name.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    source, _, rest = name.partition(":")
+    if source == "timm" and rest:
+        return BackboneInfo(name, "timm", _known_timm(rest), family=_family(rest))
+    if source == "openclip" and rest:
+        model, _, tag = rest.partition("/")
+        return BackboneInfo(name, "openclip", _known_openclip(model), tag, family=_family(rest))
+    known = [*BACKBONES, "timm:NAME", "openclip:NAME"]
+    raise InputError(f"there is no backbone called {name!r}; {near(name, known)}")
+
+
+def load_backbone(
+    name: str,
+    weights: str = "pretrained",
+    *,
+    normalize: str = "none",
+    precision: str = "fp32",
+    device: str | torch.device = "cpu",
+) -> Backbone:
+    """Build backbone `name` with `weights`: "pretrained", "untrained", "auto" or a state-dict file.
+
+    Raises InputError: unknown name, a file that does not fit (missing and unexpected keys are named), a hub out of reach.
+    """
+    info = backbone_info(name)
+    weights = resolve_weights(weights, hub_id(info))
+    model, mean, std = _build(info, pretrained=weights == "pretrained")
+    label = weights
+    if weights == "untrained":
+        stand_in_weights(model)
+    elif weights != "pretrained":
+        label = adopt_weights(model, weights)
+    return Backbone(
+        info, model, weights=label, mean=mean, std=std, normalize=normalize, precision=precision
+    ).to(device)
+
+
+def hub_id(info: BackboneInfo) -> str:
+    """The repository of the pretrained weights on the hub, "" where there is none."""
+    if info.source == "timm":
+        import timm
+
+        return timm.get_pretrained_cfg(info.model).hf_hub_id or ""
+    import open_clip
+
+    return (open_clip.get_pretrained_cfg(info.model, info.tag) or {}).get("hf_hub", "").strip("/")
+
+
+def _build(info: BackboneInfo, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """The image tower, its mean and std; parameters are random unless `pretrained`."""
+    build = _build_timm if info.source == "timm" else _build_openclip
+    try:
+        return build(info, pretrained)
+    except OSError as error:
+        raise InputError(
+            f"the pretrained weights of {info.name} could not be fetched ({type(error).__name__}): give a state-dict "
+            f"file with --weights FILE, or --weights untrained for a stand-in"
+        ) from error
+
+
+def _build_timm(info: BackboneInfo, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    import timm
+
+    cfg = timm.get_pretrained_cfg(info.model)
+    resized = {} if cfg.input_size[-1] == WINDOW or not cfg.fixed_input_size else {"img_size": WINDOW}
+    model = timm.create_model(info.model, pretrained=pretrained, num_classes=0, **resized)
+    if not hasattr(model, "forward_intermediates"):
+        raise InputError(f"timm:{info.model} has no forward_intermediates, so its layers cannot be read: name another.")
+    return model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+
+
+def _build_openclip(info: BackboneInfo, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    import open_clip
+
+    if pretrained and not info.tag:
+        tags = open_clip.list_pretrained_tags_by_model(info.model)
+        raise InputError(f"{info.name} names no pretrained weights: write openclip:{info.model}/TAG with one of {tags}.")
+    logging.getLogger().addFilter(_no_random_warning)
+    try:
+        size = {} if info.name in BACKBONES else {"force_image_size": WINDOW}
+        clip = open_clip.create_model(info.model, pretrained=info.tag if pretrained else None, **size)
+    finally:
+        logging.getLogger().removeFilter(_no_random_warning)
+    return clip.visual, tuple(clip.visual.image_mean), tuple(clip.visual.image_std)
+
+
+def _no_random_warning(record: logging.LogRecord) -> bool:
+    """open_clip warns of random weights; they are replaced right after, and said in every label."""
+    return "No pretrained weights loaded" not in record.getMessage()
+
+
+def _known_timm(model: str) -> str:
+    import timm
+
+    if not timm.is_model(model.partition(".")[0]):
+        raise InputError(f"timm has no model called {model!r}; {near(model, timm.list_models())[:300]}")
+    return model
+
+
+def _known_openclip(model: str) -> str:
+    import open_clip
+
+    if model not in open_clip.list_models():
+        raise InputError(f"open_clip has no model called {model!r}; {near(model, open_clip.list_models())[:300]}")
+    return model
+
+
+def _family(model: str) -> str:
+    """Colour family of a model by its name."""
+    lowered = model.lower()
+    for family, marks in {
+        "dinov2": ("dinov2",),
+        "dinov3": ("dinov3",),
+        "dino": (".dino",),
+        "convnext": ("convnext",),
+        "clip": ("clip", "vit-", "rn50"),
+        "imagenet": ("augreg", "in21k", "in1k"),
+    }.items():
+        if any(mark in lowered for mark in marks):
+            return family
+    return "other"

@@ -1,0 +1,178 @@
+"""Where a backbone's numbers come from: the hub, a local file, or a deterministic stand-in."""
+
+import hashlib
+import os
+import sys
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fmiqa_utils.errors import InputError
+
+HUB_PATIENCE = 4.0  # seconds; timm's own retries take about 50 on a machine without internet
+UNTRAINED_NOTE = (
+    "UNTRAINED stand-in weights: these numbers show the machinery at work, they say nothing about foundation models."
+)
+
+
+def resolve_weights(weights: str, hub_id: str) -> str:
+    """`weights` with "auto" decided: "pretrained" if the hub or its cache answers within seconds, else "untrained".
+
+    Raises InputError for "pretrained" when neither answers, and for a file that does not exist.
+    """
+    if weights == "untrained":
+        return weights
+    if weights in ("auto", "pretrained"):
+        if hub_has(hub_id):
+            return "pretrained"
+        if weights == "auto":
+            return "untrained"
+        raise InputError(
+            f"the pretrained weights {hub_id or 'of this model'} are not in the hub's cache and the hub does not answer: "
+            "connect to the internet, give a state-dict file with --weights FILE, or use --weights untrained."
+        )
+    if not Path(weights).is_file():
+        raise InputError(f"there is no weights file {weights}: give a file, or pretrained, untrained or auto.")
+    return weights
+
+
+def hub_has(hub_id: str) -> bool:
+    """True if the model `hub_id` is in the local cache or the hub answers for it within `HUB_PATIENCE` seconds."""
+    import huggingface_hub as hub
+
+    if not hub_id:
+        return False
+    files = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
+    if any(isinstance(hub.try_to_load_from_cache(hub_id, name), str) for name in files):
+        return True
+    if hub.constants.HF_HUB_OFFLINE:
+        return False
+    request = urllib.request.Request(f"{hub.constants.ENDPOINT}/{hub_id}/resolve/main/config.json", method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=HUB_PATIENCE) as answer:
+            return bool(answer.status < 400)
+    except (urllib.error.URLError, TimeoutError, OSError):
+        return False
+
+
+def stand_in_weights(model: nn.Module, seed: int = 0) -> None:
+    """Overwrite every float parameter and buffer with numbers that depend on its name, shape and `seed` alone.
+
+    Matrices and kernels are normal with variance 1 / fan-in, embeddings normal with std 0.02, biases and running means
+    0, scales and running variances 1. numpy's legacy generator is frozen, so they are the same on every machine.
+    """
+    state = {
+        name: torch.from_numpy(_stand_in(name, tuple(t.shape), seed)) if t.is_floating_point() else t
+        for name, t in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+
+
+def _stand_in(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    last = name.rsplit(".", 1)[-1]
+    if len(shape) >= 2 or last in ("class_embedding",):
+        embedding = last in ("pos_embed", "cls_token", "reg_token", "positional_embedding", "class_embedding")
+        std = 0.02 if embedding else float(np.prod(shape[1:])) ** -0.5
+        rng = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
+        return (std * rng.standard_normal(shape)).astype(np.float32)
+    ones = last in ("weight", "gamma", "running_var")
+    return np.full(shape, 1.0 if ones else 0.0, np.float32)
+
+
+def adopt_weights(model: nn.Module, file: str) -> str:
+    """Load the state-dict `file` into `model`; returns the label "NAME#sha8" that goes into every row.
+
+    Keys are timm's or open_clip's own; open_clip's may carry the "visual." prefix. A classifier that the model does not have
+    is left out. Raises InputError that names missing and unexpected keys, or shapes that differ.
+    """
+    state = _strip(read_state(file), model)
+    own = model.state_dict()
+    classifier = _classifier(model)
+    unexpected = [k for k in state if k not in own and not k.startswith(classifier)]
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise InputError(
+            f"{Path(file).name} does not fit {type(model).__name__}: missing {_few(missing)}; unexpected {_few(unexpected)}."
+        )
+    state = _resample({k: v for k, v in state.items() if k in own}, model)
+    wrong = [k for k in state if state[k].shape != own[k].shape]
+    if wrong:
+        shapes = ", ".join(f"{k} is {list(state[k].shape)}, not {list(own[k].shape)}" for k in wrong[:3])
+        raise InputError(f"{Path(file).name} does not fit {type(model).__name__}: {len(wrong)} shapes differ ({shapes}).")
+    model.load_state_dict(state, strict=False)
+    return f"{Path(file).name}#{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]}"
+
+
+def read_state(file: str) -> dict[str, Tensor]:
+    """The state dict in a .safetensors, .pth, .pt or .bin file; nothing in the file is executed.
+
+    Raises InputError for a damaged file or one that holds anything but tensors by name.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.endswith(".safetensors"):
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{Path(file).name} is not a readable weights file ({_line(error)}).") from error
+    except Exception as error:  # pickle.UnpicklingError and its kin: anything torch refuses to unpickle
+        raise InputError(
+            f"{Path(file).name} holds more than tensors, and loading it would run its code: save its state_dict() instead."
+        ) from error
+    for wrapper in ("state_dict", "model", "teacher"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{Path(file).name} is not a state dict (tensors by name).")
+    return state
+
+
+def state_sha256(model: nn.Module) -> str:
+    """sha256 over the names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _strip(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Without "module." and, for an image tower, without "visual." and the text tower beside it."""
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    if any(k.startswith("visual.") for k in state):
+        state = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+    return state
+
+
+def _classifier(model: nn.Module) -> tuple[str, ...]:
+    names = getattr(model, "pretrained_cfg", {}).get("classifier", ())
+    return tuple(f"{n}." for n in ([names] if isinstance(names, str) else names or ())) or ("\0",)
+
+
+def _resample(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Position embeddings of another input size, resampled by timm the way it does for its own files."""
+    own = model.state_dict()
+    resample = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if resample is None or "pos_embed" not in state or state["pos_embed"].shape == own["pos_embed"].shape:
+        return state
+    return dict(resample(state, model))
+
+
+def _few(keys: list[str]) -> str:
+    return f"{len(keys)} keys ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})" if keys else "none"
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def offline(enabled: bool = True) -> None:
+    """Make the hub libraries of this process and its children ask nothing of the network."""
+    os.environ["HF_HUB_OFFLINE"] = "1" if enabled else "0"
