@@ -1,0 +1,37 @@
+"""What was used: versions and hardware, as they go into manifests and reports."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+PACKAGES = ("fmiqa", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "scipy", "pandas", "pillow", "scikit-image")
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware(device: torch.device) -> dict[str, object]:
+    """The device that ran the model, the machine's processor and the threads used."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """ "auto": a GPU if there is one, else the CPU; any other name is torch's."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

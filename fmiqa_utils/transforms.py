@@ -1,0 +1,62 @@
+"""The three robustness transforms: the distorted image is moved by a few per cent against its reference (METHODS 1.5)."""
+
+import math
+import re
+
+import numpy as np
+from PIL import Image
+
+from fmiqa_utils.errors import InputError, near
+
+KINDS = ("tra", "sca", "rot")
+
+
+def parse_transform(name: str) -> tuple[str, float]:
+    """ "none" → ("none", 0); "tra-1", "sca-2.5", "rot-3" → (kind, amount ≥ 0 in % or degrees).
+
+    Raises InputError for anything else.
+    """
+    if name == "none":
+        return "none", 0.0
+    match = re.fullmatch(r"([a-z]+)-(\d+(?:\.\d+)?)", name)
+    if match is None or match[1] not in KINDS:
+        raise InputError(f"there is no transform {name!r}; {near(name, ['none', 'tra-1', 'sca-1', 'rot-1'])}")
+    return match[1], float(match[2])
+
+
+def apply_transform(ref: np.ndarray, dist: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both uint8 [H, W, 3] images as the transform called `name` leaves them; amount 0 changes nothing.
+
+    Raises InputError for an unknown name and for a translation that leaves no column.
+    """
+    kind, amount = parse_transform(name)
+    if amount == 0:
+        return ref, dist
+    if kind == "tra":
+        return translate(ref, dist, amount)
+    return ref, (scale if kind == "sca" else rotate)(dist, amount)
+
+
+def translate(ref: np.ndarray, dist: np.ndarray, percent: float) -> tuple[np.ndarray, np.ndarray]:
+    """o = ⌈percent / 100 · W⌉: the reference keeps columns [0, W − o), the distorted image [o, W)."""
+    W = ref.shape[1]
+    o = math.ceil(percent / 100 * W)
+    if o >= W:
+        raise InputError(f"a translation by {percent:g} % leaves nothing of an image {W} px wide: use less than 100.")
+    return ref[:, : W - o], dist[:, o:]
+
+
+def scale(dist: np.ndarray, percent: float) -> np.ndarray:
+    """Enlarged by an even number of pixels (rounded up) per axis, centre-cropped back and resized to its own size; bilinear."""
+    H, W = dist.shape[:2]
+    new_h, new_w = (n + 2 * math.ceil(percent / 100 * n / 2) for n in (H, W))
+    large = Image.fromarray(dist).resize((new_w, new_h), Image.Resampling.BILINEAR)
+    left, top = new_w // 2 - math.ceil(W / 2), new_h // 2 - math.ceil(H / 2)
+    right, bottom = new_w // 2 + math.ceil(W / 2), new_h // 2 + math.ceil(H / 2)
+    cropped = large.crop((left, top, right, bottom))
+    return np.asarray(cropped.resize((W, H), Image.Resampling.BILINEAR))
+
+
+def rotate(dist: np.ndarray, degrees: float) -> np.ndarray:
+    """Turned by −`degrees` about the centre, nearest neighbour, black corners."""
+    return np.asarray(Image.fromarray(dist).rotate(-degrees))
