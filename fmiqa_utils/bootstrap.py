@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,7 @@ def resample_weights(n_clusters: int, n_resamples: int, seed: int) -> NDArray[np
     """How often each cluster is drawn, [n_clusters, n_resamples]; a column sums to `n_clusters`."""
     rng = np.random.default_rng(seed)
     weights = np.empty((n_clusters, n_resamples), dtype=np.int32)
-    for resample in range(n_resamples):
+    for resample in range(n_resamples if n_clusters else 0):
         draws = rng.integers(n_clusters, size=n_clusters)
         weights[:, resample] = np.bincount(draws, minlength=n_clusters)
     return weights
@@ -61,7 +61,7 @@ def weighted_srcc(
     cluster counts (0 leaves it out). Items whose value is NaN are left out of that column only.
     """
     matrix, target = np.asarray(values, dtype=float), np.asarray(quality, dtype=float)
-    counts = np.asarray(weights, dtype=float)
+    counts = np.asarray(weights)
     result = np.full((counts.shape[1], matrix.shape[1]), np.nan)
     for rows, columns in same_rows(matrix):
         if rows.size:
@@ -80,18 +80,19 @@ def interval(samples: FloatArray, ci: float = 0.95) -> tuple[FloatArray, FloatAr
 
 
 def _complete_srcc(
-    matrix: FloatArray, target: FloatArray, clusters: IntArray, weights: FloatArray
+    matrix: FloatArray, target: FloatArray, clusters: IntArray, weights: NDArray[Any]
 ) -> FloatArray:
     label = _ranked(target, clusters, len(weights))
     columns = [_ranked(column, clusters, len(weights)) for column in matrix.T]
     width = max(4, _BLOCK_SIZE // len(matrix))
-    blocks = [np.ascontiguousarray(weights[:, at : at + width]) for at in range(0, weights.shape[1], width)]
 
-    def correlate(block: FloatArray) -> FloatArray:
+    def correlate(start: int) -> FloatArray:
+        block = np.ascontiguousarray(weights[:, start : start + width], dtype=float)
         return _block_srcc(columns, label, clusters, block)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter in every step
-        return np.concatenate([np.empty((0, len(columns))), *pool.map(correlate, blocks)])
+        blocks = pool.map(correlate, range(0, weights.shape[1], width))
+        return np.concatenate([np.empty((0, len(columns))), *blocks])
 
 
 def _ranked(column: FloatArray, clusters: IntArray, n_clusters: int) -> _Ranked:

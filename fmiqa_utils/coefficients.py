@@ -68,4 +68,4 @@ def _per_column(
 
 
 def _kendall(matrix: FloatArray, target: FloatArray) -> FloatArray:
-    return np.array([kendalltau(column, target, method="asymptotic").statistic for column in matrix.T])
+    return np.array([kendalltau(column, target).statistic for column in matrix.T])

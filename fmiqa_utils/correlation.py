@@ -66,7 +66,8 @@ def correlation_table(
         for name in splits:
             groups[name] = part[name].iloc[0]
         tables.append(pd.concat([groups, pd.DataFrame(statistics)], axis=1))
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(feature=_ordered_features(table["feature"]))
 
 
 def wide_scores(scores: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

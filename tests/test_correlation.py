@@ -185,3 +185,26 @@ def test_bad_arguments_name_the_way_out() -> None:
         wide_scores(scores, pd.concat([pairs, pairs_table(QUALITY, "other")]))
     with pytest.raises(InputError, match="'p0' stands twice"):
         correlation_table(scores, pd.concat([pairs, pairs]))
+
+
+def test_categorical_columns_and_unknown_levels_lose_no_pair() -> None:
+    pairs = pairs_table(QUALITY).assign(level=pd.array([1, 1, pd.NA, 1, 1, pd.NA], dtype="Int64"))
+    scores = score_rows([1, 3, 2, 4, 6, 5])
+    narrow = scores.astype(dict.fromkeys(scores.columns.drop("value"), "category"))
+    plain, table = (
+        correlation_table(rows, pairs, by=["distortion", "level"], fit=False) for rows in (scores, narrow)
+    )
+    assert table["n"].tolist() == plain["n"].tolist() == [2, 1, 2, 1]
+    assert table["level"].isna().tolist() == [False, True, False, True]
+    for result in (plain, table):
+        assert result["srcc"].tolist() == pytest.approx([1, np.nan, 1, np.nan], nan_ok=True)
+
+
+def test_blocks_stay_in_order_when_datasets_have_different_ones() -> None:
+    pairs = pd.concat([pairs_table(QUALITY), pairs_table(QUALITY, "other")])
+    toy = [score_rows([1, 2, 3, 4, 5, 6], feature=feature) for feature in (11, 2, "joint")]
+    table = correlation_table(
+        pd.concat([*toy, score_rows([1, 2, 3, 4, 5, 6], "other", feature=5)]), pairs, fit=False
+    )
+    assert table["feature"].tolist() == [2, 11, "joint", 5]
+    assert table["feature"].cat.categories.tolist() == [2, 5, 11, "joint"]
