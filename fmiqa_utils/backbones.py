@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,15 +37,39 @@ class BackboneInfo:
 BACKBONES: dict[str, BackboneInfo] = {
     b.name: b
     for b in (
-        BackboneInfo("dino_vits16", "timm", "vit_small_patch16_224.dino", "", "dino", "Apache-2.0", 12, "384", 21.7, 87),
-        BackboneInfo("dino_vitb16", "timm", "vit_base_patch16_224.dino", "", "dino", "Apache-2.0", 12, "768", 85.8, 343),
         BackboneInfo(
-            "dinov2_vits14", "timm", "vit_small_patch14_dinov2.lvd142m", "", "dinov2", "Apache-2.0", 12, "384", 21.6, 88
+            "dino_vits16", "timm", "vit_small_patch16_224.dino", "", "dino", "Apache-2.0", 12, "384", 21.7, 87
         ),
         BackboneInfo(
-            "dinov2_vitb14", "timm", "vit_base_patch14_dinov2.lvd142m", "", "dinov2", "Apache-2.0", 12, "768", 85.7, 346
+            "dino_vitb16", "timm", "vit_base_patch16_224.dino", "", "dino", "Apache-2.0", 12, "768", 85.8, 343
         ),
-        BackboneInfo("clip_vitb32", "openclip", "ViT-B-32-quickgelu", "openai", "clip", "MIT", 12, "768", 87.8, 605),
+        BackboneInfo(
+            "dinov2_vits14",
+            "timm",
+            "vit_small_patch14_dinov2.lvd142m",
+            "",
+            "dinov2",
+            "Apache-2.0",
+            12,
+            "384",
+            21.6,
+            88,
+        ),
+        BackboneInfo(
+            "dinov2_vitb14",
+            "timm",
+            "vit_base_patch14_dinov2.lvd142m",
+            "",
+            "dinov2",
+            "Apache-2.0",
+            12,
+            "768",
+            85.7,
+            346,
+        ),
+        BackboneInfo(
+            "clip_vitb32", "openclip", "ViT-B-32-quickgelu", "openai", "clip", "MIT", 12, "768", 87.8, 605
+        ),
         BackboneInfo("clip_rn50", "openclip", "RN50", "openai", "clip", "MIT", 5, "64…2048", 38.3, 408),
         BackboneInfo(
             "openclip_convnext_base_w",
@@ -166,7 +191,8 @@ def hub_id(info: BackboneInfo) -> str:
     if info.source == "timm":
         import timm
 
-        return timm.get_pretrained_cfg(info.model).hf_hub_id or ""
+        cfg = timm.get_pretrained_cfg(info.model)
+        return (cfg.hf_hub_id if cfg else None) or ""
     import open_clip
 
     return (open_clip.get_pretrained_cfg(info.model, info.tag) or {}).get("hf_hub", "").strip("/")
@@ -184,23 +210,33 @@ def _build(info: BackboneInfo, pretrained: bool) -> tuple[nn.Module, tuple[float
         ) from error
 
 
-def _build_timm(info: BackboneInfo, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+def _build_timm(
+    info: BackboneInfo, pretrained: bool
+) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     import timm
 
     cfg = timm.get_pretrained_cfg(info.model)
-    resized = {} if cfg.input_size[-1] == WINDOW or not cfg.fixed_input_size else {"img_size": WINDOW}
-    model = timm.create_model(info.model, pretrained=pretrained, num_classes=0, **resized)
+    resized: dict[str, Any] = (
+        {"img_size": WINDOW} if cfg and cfg.fixed_input_size and cfg.input_size[-1] != WINDOW else {}
+    )
+    model: Any = timm.create_model(info.model, pretrained=pretrained, num_classes=0, **resized)
     if not hasattr(model, "forward_intermediates"):
-        raise InputError(f"timm:{info.model} has no forward_intermediates, so its layers cannot be read: name another.")
+        raise InputError(
+            f"timm:{info.model} has no forward_intermediates, so its layers cannot be read: name another."
+        )
     return model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
 
 
-def _build_openclip(info: BackboneInfo, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+def _build_openclip(
+    info: BackboneInfo, pretrained: bool
+) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     import open_clip
 
     if pretrained and not info.tag:
         tags = open_clip.list_pretrained_tags_by_model(info.model)
-        raise InputError(f"{info.name} names no pretrained weights: write openclip:{info.model}/TAG with one of {tags}.")
+        raise InputError(
+            f"{info.name} names no pretrained weights: write openclip:{info.model}/TAG with one of {tags}."
+        )
     logging.getLogger().addFilter(_no_random_warning)
     try:
         size = {} if info.name in BACKBONES else {"force_image_size": WINDOW}
@@ -227,7 +263,9 @@ def _known_openclip(model: str) -> str:
     import open_clip
 
     if model not in open_clip.list_models():
-        raise InputError(f"open_clip has no model called {model!r}; {near(model, open_clip.list_models())[:300]}")
+        raise InputError(
+            f"open_clip has no model called {model!r}; {near(model, open_clip.list_models())[:300]}"
+        )
     return model
 
 

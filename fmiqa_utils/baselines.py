@@ -20,7 +20,9 @@ def psnr(ref: np.ndarray, dist: np.ndarray) -> float:
 
 def ssim(ref: np.ndarray, dist: np.ndarray) -> float:
     """SSIM of the luma with the Gaussian window (σ 1.5) of Wang et al., 2004; in [−1, 1]."""
-    luma = [np.asarray(i, np.float32) @ np.float32([0.299, 0.587, 0.114]) for i in (ref, dist)]
+    luma = [np.asarray(i, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) for i in (ref, dist)]
     return float(
-        structural_similarity(*luma, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+        structural_similarity(
+            *luma, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
     )

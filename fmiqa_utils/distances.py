@@ -33,14 +33,22 @@ class Value:
 
 
 def distance(
-    name: str, f: Layers, g: Layers, variant: str = "published", *, num_prefix_tokens: int = 0, skip_nan: bool = False
+    name: str,
+    f: Layers,
+    g: Layers,
+    variant: str = "published",
+    *,
+    num_prefix_tokens: int = 0,
+    skip_nan: bool = False,
 ) -> Value:
     """Distance `name` between features f (distorted) and g (reference).
 
     f, g: tokens [B, L, T, D] or lists of L maps [B, C, H, W]; values ≥ 0, 0 for equal features (skld and jsd: about 1e-3 in fp32).
     Raises InputError for an unknown name or variant and for features that differ in shape.
     """
-    return distances((name,), f, g, (variant,), num_prefix_tokens=num_prefix_tokens, skip_nan=skip_nan)[name, variant]
+    return distances((name,), f, g, (variant,), num_prefix_tokens=num_prefix_tokens, skip_nan=skip_nan)[
+        name, variant
+    ]
 
 
 def distances(
@@ -69,7 +77,7 @@ def distances(
         if "cos" in names:
             axis = -1 if published or isinstance(f, Tensor) else 1
             skip = skip_nan and published
-            out["cos", variant] = _summed(_per_layer(lambda x, y, a=axis, s=skip: cos_term(x, y, a, s), f, g))  # type: ignore[misc]
+            out["cos", variant] = _summed(_per_layer(lambda x, y, a=axis, s=skip: cos_term(x, y, a, s), f, g))
         if windowed:
             form = _windowed_published if published else _windowed_corrected
             values = form(windowed, f, g, num_prefix_tokens, per_layer)
@@ -144,7 +152,9 @@ def _windowed_corrected(
     """Non-overlapping 8 × 8 spatial windows of each channel's map, softmax over the 64 positions; joint: mean over layers."""
     layers: dict[str, list[Tensor]] = {n: [] for n in names}
     for fl, gl in zip(channel_maps(f, prefix), channel_maps(g, prefix), strict=True):
-        for n, value in window_statistics(names, spatial_windows(fl), spatial_windows(gl), mass_axis=1).items():
+        for n, value in window_statistics(
+            names, spatial_windows(fl), spatial_windows(gl), mass_axis=1
+        ).items():
             layers[n].append(value)
     stacked = {n: torch.stack(layers[n], 1) for n in names}
     return {n: Value(values.mean(1), values) for n, values in stacked.items()}
@@ -155,11 +165,16 @@ def window_statistics(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int
 
     `mass_axis`: the axis of wsd's softmax, 2 (published: a row's masses sum to one over all N columns) or 1 (the column's 64).
     """
-    rows = [t.logsumexp(2, keepdim=True) for t in (x, y)] if "wsd" in names and mass_axis == 2 else [None, None]
+    rows = (
+        [t.logsumexp(2, keepdim=True) for t in (x, y)] if "wsd" in names and mass_axis == 2 else [None, None]
+    )
     sums = {n: x.new_zeros(x.shape[0]) for n in names}
     for groups, columns in _blocks(x):
         k = _column_statistics(
-            names, x[groups, :, columns], y[groups, :, columns], *(r if r is None else r[groups] for r in rows)
+            names,
+            x[groups, :, columns],
+            y[groups, :, columns],
+            *(r if r is None else r[groups] for r in rows),
         )
         for n in names:
             sums[n] = sums[n].index_add(0, torch.arange(x.shape[0], device=x.device)[groups], k[n].sum(1))
@@ -239,7 +254,12 @@ def _swd_published(f: Layers, g: Layers, prefix: int, per_layer: bool, seed: int
     """T·D samples of L numbers, summed over samples; a layer alone: L = 1, or a map's C channels (METHODS 1.3)."""
     if not isinstance(f, Tensor):
         pairs = zip(f, g, strict=True)
-        return Value(None, torch.stack([sliced(x.float().flatten(2), y.float().flatten(2), seed).sum(1) for x, y in pairs], 1))
+        return Value(
+            None,
+            torch.stack(
+                [sliced(x.float().flatten(2), y.float().flatten(2), seed).sum(1) for x, y in pairs], 1
+            ),
+        )
     x, y = f.float().flatten(2), g.float().flatten(2)  # type: ignore[union-attr]  # [B, L, T·D]
     joint = sliced(x, y, seed).sum(1)
     if not per_layer:

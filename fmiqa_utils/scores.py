@@ -75,8 +75,14 @@ def write_atomically(path: Path, data: bytes) -> Path:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        way_out = "free some space and run the same command again" if error.errno == errno.ENOSPC else "check the folder"
-        raise InputError(f"{path.name} could not be written ({error.strerror}): {way_out}; finished chunks are kept.") from error
+        way_out = (
+            "free some space and run the same command again"
+            if error.errno == errno.ENOSPC
+            else "check the folder"
+        )
+        raise InputError(
+            f"{path.name} could not be written ({error.strerror}): {way_out}; finished chunks are kept."
+        ) from error
     return path
 
 
@@ -107,11 +113,17 @@ def read_scores(run: Path | str, distances: Iterable[str] | None = None) -> pd.D
     paths = [run / name for name in read_manifest(run)["shards"]]
     for path in paths:
         if not is_intact(path):
-            raise InputError(f"{path.name} in {run.name} is missing or damaged: run the same extraction again to mend it.")
+            raise InputError(
+                f"{path.name} in {run.name} is missing or damaged: run the same extraction again to mend it."
+            )
     filters = None if distances is None else [("distance", "in", list(distances))]
-    table = pa.concat_tables([pq.read_table(p, filters=filters, partitioning=None) for p in paths], promote_options="permissive")
+    table = pa.concat_tables(
+        [pq.read_table(p, filters=filters, partitioning=None) for p in paths], promote_options="permissive"
+    )
     rows = table.unify_dictionaries().to_pandas()
-    rows["feature"] = rows["feature"].cat.rename_categories(lambda name: int(name) if str(name).isdigit() else str(name))
+    rows["feature"] = rows["feature"].cat.rename_categories(
+        lambda name: int(name) if str(name).isdigit() else str(name)
+    )
     return rows
 
 
@@ -132,7 +144,9 @@ def read_manifest(run: Path | str) -> dict:
 
 def write_manifest(run: Path, manifest: dict[str, object]) -> None:
     """Write the manifest, last of all: its presence says that the run is complete."""
-    write_atomically(run / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=_plain_number).encode())
+    write_atomically(
+        run / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=_plain_number).encode()
+    )
 
 
 def write_pairs(run: Path, pairs: pd.DataFrame) -> None:
@@ -166,7 +180,9 @@ def sole_writer(run: Path, patience: float = 3600, waiting: object = None) -> It
                 waiting(f"another run is writing to {run.name}; waiting for it to finish")
             lock.acquire(timeout=patience)
     except Timeout:
-        raise InputError(f"another run has been writing to {run} for {patience:.0f} s: stop it or choose another output.") from None
+        raise InputError(
+            f"another run has been writing to {run} for {patience:.0f} s: stop it or choose another output."
+        ) from None
     try:
         yield
     finally:

@@ -42,7 +42,9 @@ def translate(ref: np.ndarray, dist: np.ndarray, percent: float) -> tuple[np.nda
     W = ref.shape[1]
     o = math.ceil(percent / 100 * W)
     if o >= W:
-        raise InputError(f"a translation by {percent:g} % leaves nothing of an image {W} px wide: use less than 100.")
+        raise InputError(
+            f"a translation by {percent:g} % leaves nothing of an image {W} px wide: use less than 100."
+        )
     return ref[:, : W - o], dist[:, o:]
 
 

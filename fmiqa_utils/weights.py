@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from fmiqa_utils.errors import InputError
 
 HUB_PATIENCE = 4.0  # seconds; timm's own retries take about 50 on a machine without internet
-UNTRAINED_NOTE = (
-    "UNTRAINED stand-in weights: these numbers show the machinery at work, they say nothing about foundation models."
-)
+UNTRAINED_NOTE = "UNTRAINED stand-in weights: these numbers show the machinery at work, they say nothing about foundation models."
 
 
 def resolve_weights(weights: str, hub_id: str) -> str:
@@ -37,7 +35,9 @@ def resolve_weights(weights: str, hub_id: str) -> str:
             "connect to the internet, give a state-dict file with --weights FILE, or use --weights untrained."
         )
     if not Path(weights).is_file():
-        raise InputError(f"there is no weights file {weights}: give a file, or pretrained, untrained or auto.")
+        raise InputError(
+            f"there is no weights file {weights}: give a file, or pretrained, untrained or auto."
+        )
     return weights
 
 
@@ -47,12 +47,19 @@ def hub_has(hub_id: str) -> bool:
 
     if not hub_id:
         return False
-    files = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
+    files = (
+        "model.safetensors",
+        "open_clip_model.safetensors",
+        "open_clip_pytorch_model.bin",
+        "pytorch_model.bin",
+    )
     if any(isinstance(hub.try_to_load_from_cache(hub_id, name), str) for name in files):
         return True
     if hub.constants.HF_HUB_OFFLINE:
         return False
-    request = urllib.request.Request(f"{hub.constants.ENDPOINT}/{hub_id}/resolve/main/config.json", method="HEAD")
+    request = urllib.request.Request(
+        f"{hub.constants.ENDPOINT}/{hub_id}/resolve/main/config.json", method="HEAD"
+    )
     try:
         with urllib.request.urlopen(request, timeout=HUB_PATIENCE) as answer:
             return bool(answer.status < 400)
@@ -103,7 +110,9 @@ def adopt_weights(model: nn.Module, file: str) -> str:
     wrong = [k for k in state if state[k].shape != own[k].shape]
     if wrong:
         shapes = ", ".join(f"{k} is {list(state[k].shape)}, not {list(own[k].shape)}" for k in wrong[:3])
-        raise InputError(f"{Path(file).name} does not fit {type(model).__name__}: {len(wrong)} shapes differ ({shapes}).")
+        raise InputError(
+            f"{Path(file).name} does not fit {type(model).__name__}: {len(wrong)} shapes differ ({shapes})."
+        )
     model.load_state_dict(state, strict=False)
     return f"{Path(file).name}#{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]}"
 

@@ -1,0 +1,164 @@
+"""A named run: one dataset scored by one or more backbones, extracted once and read by every notebook after that."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.paths import scores_root
+from fmiqa_utils.scores import digest, read_failures, read_manifest, read_pairs, read_scores, write_atomically
+from fmiqa_utils.weights import UNTRAINED_NOTE
+
+SMALL = "timm:vit_tiny_patch16_224"  # what `auto` falls back to without the hub
+
+
+@dataclass(frozen=True)
+class Run:
+    """The tables of a run: scores (long), pairs, failures, and one manifest per backbone."""
+
+    name: str
+    scores: pd.DataFrame
+    pairs: pd.DataFrame
+    failures: pd.DataFrame
+    manifests: list[dict]
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return str(self.manifests[0]["dataset"])
+
+    @property
+    def warning(self) -> str:
+        """What no reader may miss: untrained weights; "" where all weights are trained."""
+        return UNTRAINED_NOTE if any(m["weights"] == "untrained" for m in self.manifests) else ""
+
+
+def split_names(names: str) -> list[str]:
+    """ "a, b" → ["a", "b"]."""
+    return [n.strip() for n in names.split(",") if n.strip()]
+
+
+def choose(backbone: str, weights: str, dataset: str) -> list[tuple[str, str]]:
+    """(backbone, weights) with every "auto" decided.
+
+    backbone "auto": dino_vits16 with pretrained weights if the hub or its cache answers within seconds, otherwise a small untrained ViT.
+    weights "auto": on the demo dataset pretrained if they are in reach, otherwise untrained; on any other dataset pretrained.
+    """
+    from fmiqa_utils.backbones import backbone_info, hub_id
+    from fmiqa_utils.weights import resolve_weights
+
+    chosen = []
+    for name in split_names(backbone):
+        if name == "auto":
+            reachable = (
+                weights == "auto"
+                and resolve_weights("auto", hub_id(backbone_info("dino_vits16"))) == "pretrained"
+            )
+            name = (
+                "dino_vits16"
+                if reachable or weights not in ("auto", "untrained") or dataset != "demo"
+                else SMALL
+            )
+        info = backbone_info(name)
+        wanted = "pretrained" if weights == "auto" and dataset != "demo" else weights
+        chosen.append((name, resolve_weights(wanted, hub_id(info))))
+    return chosen
+
+
+def extract_run(
+    name: str,
+    pairs: pd.DataFrame,
+    chosen: Sequence[tuple[str, str]],
+    *,
+    settings: object = None,
+    transforms: Sequence[str] = ("none",),
+    normalize: str = "none",
+    precision: str = "fp32",
+    device: str = "auto",
+    batch: int = 0,
+    strict: bool = False,
+    progress: Callable[[str, int, int, int], object] | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> list[dict]:
+    """Score `pairs` with every chosen (backbone, weights) and remember the result as run `name`; returns the manifests.
+
+    `progress(backbone, done, total, failed)` counts pairs.
+    """
+    from fmiqa_utils.backbones import load_backbone
+    from fmiqa_utils.extract import run, run_key
+    from fmiqa_utils.provenance import pick_device
+    from fmiqa_utils.scorer import Scorer, Settings
+
+    folders, manifests = [], []
+    for backbone, weights in chosen:
+        model = load_backbone(
+            backbone, weights, normalize=normalize, precision=precision, device=pick_device(device)
+        )
+        scorer = Scorer(model, settings if isinstance(settings, Settings) else Settings(), batch=batch)
+        key = digest(run_key(scorer), list(transforms))[:10]
+        parts = (backbone, model.weights, normalize, precision)
+        folder = scores_root() / plain(str(pairs["dataset"].iloc[0])) / f"{plain('_'.join(parts))}-{key}"
+        report = (lambda *a, b=backbone: progress(b, *a)) if progress else None
+        manifests.append(
+            run(pairs, scorer, folder, transforms=transforms, strict=strict, progress=report, say=say)
+        )
+        folders.append(folder)
+    save_run(name, folders)
+    return manifests
+
+
+def save_run(name: str, folders: Sequence[Path]) -> Path:
+    """Remember which score folders make up run `name`."""
+    listed = [str(f.resolve().relative_to(scores_root().resolve())) for f in folders]
+    return write_atomically(_index(name), json.dumps({"scores": listed}, indent=1).encode())
+
+
+def run_folders(name: str) -> list[Path]:
+    """The score folders of run `name`. Raises InputError for an unknown name."""
+    try:
+        return [scores_root() / f for f in json.loads(_index(name).read_text())["scores"]]
+    except FileNotFoundError:
+        known = sorted(p.stem for p in _index(name).parent.glob("*.json"))
+        hint = near(name, known) if known else "none is there yet."
+        raise InputError(
+            f"there is no run called {name!r} ({hint}) Extract it first: notebook 01_extract or `fmiqa extract --run {name}`."
+        ) from None
+
+
+def load_run(name: str) -> Run:
+    """Everything that run `name` holds. Raises InputError for an unknown or unfinished run."""
+    folders = run_folders(name)
+    scores = pd.concat([_plain_features(read_scores(f)) for f in folders], ignore_index=True)
+    scores = scores.drop_duplicates(
+        subset=[c for c in scores.columns if c != "value"]
+    )  # baselines, once per run
+    failures = pd.concat([read_failures(f).assign(folder=f.name) for f in folders], ignore_index=True)
+    return Run(name, scores, read_pairs(folders[0]), failures, [read_manifest(f) for f in folders])
+
+
+def _plain_features(scores: pd.DataFrame) -> pd.DataFrame:
+    """Categoricals of several tables do not concatenate as such."""
+    return scores.astype(
+        {c: object for c in scores.columns if isinstance(scores[c].dtype, pd.CategoricalDtype)}
+    )
+
+
+def run_material(name: str) -> dict[str, str]:
+    """A hash per score folder: what a notebook's result depends on."""
+    return {
+        str(f.name): digest([m["shards"], m["labels_sha256"], m["weights_sha256"]])
+        for f in run_folders(name)
+        for m in [read_manifest(f)]
+    }
+
+
+def plain(name: str) -> str:
+    """A name that is safe as a folder's."""
+    return "".join(c if c.isalnum() or c in "._#" else "-" for c in name)
+
+
+def _index(name: str) -> Path:
+    return scores_root() / "runs" / f"{plain(name)}.json"
