@@ -110,7 +110,7 @@ def _ranked(column: FloatArray, clusters: IntArray, n_clusters: int) -> _Ranked:
 def _block_srcc(
     columns: list[_Ranked], label: _Ranked, clusters: IntArray, weights: FloatArray
 ) -> FloatArray:
-    """SRCC [m, k] for `weights` [clusters, m]. All sums are of integers below 2^53: nothing is rounded.
+    """SRCC [m, k] for `weights` [clusters, m]. Sums are of integers, exact up to 100,000 items.
 
     With weighted mid-ranks R, total weight N and tie weights t: Σ w (R − mean)² = (N³ − Σ t³) / 12.
     """

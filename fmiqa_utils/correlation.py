@@ -154,12 +154,16 @@ def _check_complete(
 
 
 def _counts(values: FloatArray, refs: NDArray[np.object_]) -> dict[str, NDArray[np.intp]]:
-    used = ~np.isnan(values)
-    codes = pd.factorize(refs)[0]
-    per_ref = np.zeros((codes.max() + 1, values.shape[1]), dtype=np.intp)
-    np.add.at(per_ref, codes, used)
-    n = used.sum(axis=0)
-    return {"n": n, "n_failed": len(values) - n, "n_refs": (per_ref > 0).sum(axis=0)}
+    n = (~np.isnan(values)).sum(axis=0)
+    return {"n": n, "n_failed": len(values) - n, "n_refs": _clusters_used(values, refs)}
+
+
+def _clusters_used(values: FloatArray, clusters: NDArray[np.object_]) -> NDArray[np.intp]:
+    """Clusters that still have a pair in each column, [k]."""
+    codes, names = pd.factorize(clusters)
+    per_cluster = np.zeros((len(names), values.shape[1]), dtype=np.intp)
+    np.add.at(per_cluster, codes, ~np.isnan(values))
+    return (per_cluster > 0).sum(axis=0)
 
 
 def _rank_statistics(
@@ -170,10 +174,11 @@ def _rank_statistics(
     ci: float,
     seed: int,
 ) -> dict[str, FloatArray]:
-    samples = bootstrap_srcc(values, quality, clusters, n_resamples, seed)
-    if len(set(clusters)) < 2:  # every resample is the sample: no uncertainty to be read from it
-        samples = np.full_like(samples, np.nan)
-    lower, upper = interval(samples, ci)
+    bounds = np.stack(interval(bootstrap_srcc(values, quality, clusters, n_resamples, seed), ci))
+    bounds[:, _clusters_used(values, clusters) < 2] = (
+        np.nan
+    )  # every resample is the sample: no spread to read
+    lower, upper = bounds
     return {"srcc": srcc(values, quality), "srcc_lo": lower, "srcc_hi": upper, "plcc": plcc(values, quality)}
 
 

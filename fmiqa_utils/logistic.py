@@ -94,7 +94,7 @@ def _best_curve(problem: _Problem, raw: float) -> tuple[FloatArray, bool]:
         for start in _starts(problem, spread, raw)
     ]
     candidates = [(run, *_residual(run.x, problem)) for run in runs]
-    right_way = [c for c in candidates if len(problem.basis.T) == 2 or c[2] * raw >= 0]
+    right_way = [c for c in candidates if not _is_backwards(c[2], raw, problem)]
     if not right_way:
         return problem.rest, any(run.success for run in runs)
     best, residual, _ = min(right_way, key=lambda c: float(c[0].fun))
@@ -124,9 +124,13 @@ def _starts(problem: _Problem, spread: float, raw: float) -> list[FloatArray]:
 
 
 def _start_loss(start: FloatArray, sample: _Problem, raw: float) -> float:
-    residual, slope = _residual(start, sample)
-    backwards = sample.basis.shape[1] == 1 and slope * raw < 0
-    return float("inf") if backwards else float(residual @ residual)
+    residual, weight = _residual(start, sample)
+    return float("inf") if _is_backwards(weight, raw, sample) else float(residual @ residual)
+
+
+def _is_backwards(weight: float, raw: float, problem: _Problem) -> bool:
+    """Whether a logistic alone runs against the raw correlation; beside a line it may bend either way."""
+    return problem.basis.shape[1] == 1 and weight * raw < 0
 
 
 def _curve(theta: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:

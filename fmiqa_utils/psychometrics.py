@@ -6,10 +6,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from fmiqa_utils.coefficients import FloatArray
+from fmiqa_utils.coefficients import FloatArray, IntArray
 from fmiqa_utils.errors import InputError
-
-IntArray = NDArray[np.intp]
 
 
 def krasula(
@@ -19,8 +17,7 @@ def krasula(
     refs: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Does a predictor tell which images differ in quality, and which one is better? A row per column of
-    `values`.
+    """Does a predictor tell which images differ in quality, and which is better? A row per column.
 
     `values` [n, k] (or [n]): oriented predictions, `quality` [n]: mean opinions, `standard_error` [n]: of
     those means, that is the spread of the votes over √votes. Two images differ where Φ(|Δquality| / √(se² +

@@ -112,8 +112,8 @@ def difference_table(
         if statistic == "srcc":
             clusters = part_refs if resample == "ref" else rows
             samples = bootstrap_srcc(part, target[rows], clusters, n_resamples, seed)
-            block = _differences(srcc(part, target[rows]), samples, ci)
-            block = block.assign(**_classical(part, target[rows]))
+            estimate = srcc(part, target[rows])
+            block = _differences(estimate, samples, ci).assign(**_classical(part, estimate))
         else:
             within = srcc_within(part, target[rows], part_refs)
             block = _differences(mean_over_refs(within)[0], bootstrap_within(within, n_resamples, seed), ci)
@@ -136,8 +136,7 @@ def _differences(estimate: FloatArray, samples: FloatArray, ci: float) -> pd.Dat
     return pd.DataFrame(table).iloc[1:]
 
 
-def _classical(values: FloatArray, quality: FloatArray) -> dict[str, FloatArray]:
-    estimate = srcc(values, quality)
+def _classical(values: FloatArray, estimate: FloatArray) -> dict[str, FloatArray]:
     between = srcc(values, values[:, 0])
     result: dict[str, FloatArray] = {}
     for name, test in (("steiger", steiger_z), ("meng", meng_z)):

@@ -87,6 +87,7 @@ def test_failed_pairs_are_counted_and_leave_only_their_own_column() -> None:
     assert table["n_failed"].tolist() == [0, 3]
     assert table["n_refs"].tolist() == [2, 1]
     assert table["srcc"].tolist() == pytest.approx([31 / 35, 1])
+    assert table["srcc_lo"].isna().tolist() == [False, True]  # one reference is left
 
 
 def test_constant_and_infinite_columns_are_nan_without_a_warning() -> None:
