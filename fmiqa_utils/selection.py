@@ -16,8 +16,9 @@ class Selection(NamedTuple):
 
     `apparent_lead` is the best candidate's on all references, the number that a table's maximum suggests.
     In every split the best candidate of the training references is followed: `training_lead` is the mean of
-    its lead there, `held_out_lead` on the references left out, `optimism` their difference, each with its
-    interval.
+    its lead there, `held_out_lead` on the references left out. `optimism` is how much of the difference comes
+    from choosing: what the same column shows over all splits, chosen or not, is due to the smaller sample and
+    taken off.
     """
 
     best: int
@@ -66,6 +67,8 @@ def nested_selection(
     choice = _best(training, baseline)  # [splits]
     split = np.arange(len(choice))
     seen, honest = training[split, choice], testing[split, choice]
+    drop = training - testing
+    optimism = drop[split, choice] - drop.mean(axis=0)[choice]
     best = int(_best(apparent[None], baseline)[0])
     return Selection(
         best=best,
@@ -73,8 +76,8 @@ def nested_selection(
         training_lead=float(seen.mean()),
         held_out_lead=float(honest.mean()),
         held_out_interval=_corrected_interval(honest, n_folds, ci),
-        optimism=float((seen - honest).mean()),
-        optimism_interval=_corrected_interval(seen - honest, n_folds, ci),
+        optimism=float(optimism.mean()),
+        optimism_interval=_corrected_interval(optimism, n_folds, ci),
         chosen=np.bincount(choice, minlength=matrix.shape[1]) / len(choice),
     )
 

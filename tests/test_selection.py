@@ -8,10 +8,10 @@ from fmiqa_utils.selection import _corrected_interval, _held_out, nested_selecti
 
 
 def test_two_references_by_hand() -> None:
-    # Quality 1 2 3 4 in both references. A is in order in the first and reversed in the second, B the other
-    # way round, the baseline 2 4 1 3 has SRCC 0 in each (Σd² = 10, 1 − 60/60). Trained on the first, A
-    # leads by 1 and is −1 on the second; trained on the second, B likewise: training lead 1, held out −1,
-    # optimism 2, no spread.
+    # Quality 1 2 3 4 in both references. A is in order in the first and reversed in the second, B the other way
+    # round, the baseline 2 4 1 3 has SRCC 0 in each (Σd² = 10, 1 − 60/60). Trained on the first, A leads by 1
+    # and is −1 on the second; trained on the second, B likewise: training lead 1, held out −1. A falls by 2
+    # where it is chosen and rises by 2 where it is not, so none of it is fold size: optimism 2, no spread.
     order, reverse, zero = [1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3]
     values = np.column_stack([order + reverse, reverse + order, zero + zero])
     result = nested_selection(values, order + order, [0] * 4 + [1] * 4, baseline=2, n_folds=2, n_repeats=3)
@@ -30,6 +30,19 @@ def test_a_clear_winner_owes_nothing_to_selection() -> None:
     assert (result.best, result.chosen.tolist()) == (1, [0, 1, 0])
     assert (result.apparent_lead, result.training_lead, result.held_out_lead) == pytest.approx((2, 2, 2))
     assert result.optimism == pytest.approx(0)
+
+
+def test_a_column_that_is_always_chosen_has_no_optimism_whatever_the_folds_do() -> None:
+    # Each reference shifts the winner's predictions: pooling more references lowers its SRCC, so folds of two
+    # show a larger lead than training sets of eighteen, and none of that is selection.
+    rng = np.random.default_rng(5)
+    refs = np.repeat(np.arange(20), 10)
+    quality = rng.normal(size=200)
+    values = np.column_stack([quality + rng.normal(size=20)[refs], rng.normal(size=200), -quality])
+    result = nested_selection(values, quality, refs, baseline=2, n_folds=10)
+    assert result.chosen.tolist() == [1, 0, 0]
+    assert result.held_out_lead > result.training_lead + 0.01
+    assert result.optimism == pytest.approx(0, abs=1e-12)
 
 
 def test_among_equals_the_lead_is_all_selection() -> None:
