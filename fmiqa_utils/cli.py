@@ -31,7 +31,8 @@ app = typer.Typer(
 )
 datasets_app = typer.Typer(help="The image-quality datasets this suite reads.", invoke_without_command=True)
 app.add_typer(datasets_app, name="datasets")
-out, err = Console(), Console(stderr=True)
+WIDE = None if sys.stdout.isatty() else 200  # a pipe or a file has no width to wrap to
+out, err = Console(width=WIDE), Console(stderr=True, soft_wrap=True)
 
 Dataset = Annotated[
     str, typer.Option(help="demo, live, tid2013, csiq, kadid10k, pipal, or csv:PATH for your own pairs.")

@@ -19,6 +19,7 @@ DISTANCES = ("l2", "cos", "skld", "jsd", "wsd", "swd")
 VARIANTS = ("published", "corrected")
 SIDE = 8  # a window of the statistical distances is 8 × 8 = 64 samples
 COLUMNS = {"cpu": 2048, "cuda": 1 << 20}  # columns of 64 worked on at once: what stays in cache
+DIRECTIONS = 32  # of the corrected swd; the published form takes as many as its samples have numbers
 DISTANCES_VERSION = 1  # part of every shard's key: raise it when a formula changes
 
 Layers = Tensor | list[Tensor]
@@ -234,15 +235,15 @@ def _blocks(x: Tensor) -> Iterator[tuple[slice, slice]]:
 # ---- swd: sliced Wasserstein distance ----------------------------------------------------------------------------------
 
 
-def directions(dim: int, seed: int) -> Tensor:
-    """`dim` random unit vectors [dim, dim], the same on every machine: numpy's frozen legacy generator with `seed`."""
-    v = np.random.RandomState(seed).standard_normal((dim, dim))
+def directions(dim: int, seed: int, count: int | None = None) -> Tensor:
+    """`count` (default `dim`) random unit vectors [count, dim], the same on every machine: numpy's frozen legacy generator."""
+    v = np.random.RandomState(seed).standard_normal((count or dim, dim))
     return torch.from_numpy((v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32))
 
 
-def sliced(x: Tensor, y: Tensor, seed: int) -> Tensor:
-    """Squared difference of sorted projections of x, y [B, K, N] (N samples of K numbers) → [B, N], mean over K directions."""
-    v = directions(x.shape[1], seed).to(x.device)
+def sliced(x: Tensor, y: Tensor, seed: int, count: int | None = None) -> Tensor:
+    """Squared difference of sorted projections of x, y [B, K, N] (N samples of K numbers) → [B, N], mean over `count` (K)."""
+    v = directions(x.shape[1], seed, count).to(x.device)
     total = x.new_zeros(x.shape[0], x.shape[2])
     for direction in v:  # one at a time: K·N sorted floats at once would not stay in cache
         a, b = torch.einsum("k,bkn->bn", direction, x), torch.einsum("k,bkn->bn", direction, y)
@@ -268,9 +269,9 @@ def _swd_published(f: Layers, g: Layers, prefix: int, per_layer: bool, seed: int
 
 
 def _swd_corrected(f: Layers, g: Layers, prefix: int, per_layer: bool, seed: int) -> Value:
-    """Positions as samples of C channels, mean over samples; joint: mean over layers."""
+    """Positions as samples of C channels, `DIRECTIONS` directions, mean over samples; joint: mean over layers."""
     pairs = zip(channel_maps(f, prefix), channel_maps(g, prefix), strict=True)
-    layers = torch.stack([sliced(x.flatten(2), y.flatten(2), seed).mean(1) for x, y in pairs], 1)
+    layers = torch.stack([sliced(x.flatten(2), y.flatten(2), seed, DIRECTIONS).mean(1) for x, y in pairs], 1)
     return Value(layers.mean(1), layers)
 
 

@@ -155,6 +155,11 @@ def run_material(name: str) -> dict[str, str]:
     }
 
 
+def short_name(backbone: str) -> str:
+    """A backbone's name without its library."""
+    return backbone.removeprefix("timm:").removeprefix("openclip:")
+
+
 def plain(name: str) -> str:
     """A name that is safe as a folder's."""
     return "".join(c if c.isalnum() or c in "._#" else "-" for c in name)

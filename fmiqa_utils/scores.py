@@ -117,10 +117,11 @@ def read_scores(run: Path | str, distances: Iterable[str] | None = None) -> pd.D
                 f"{path.name} in {run.name} is missing or damaged: run the same extraction again to mend it."
             )
     filters = None if distances is None else [("distance", "in", list(distances))]
+    schema = pa.schema([(c, pa.float64() if c == "value" else pa.string()) for c in SCORE_COLUMNS])
     table = pa.concat_tables(
-        [pq.read_table(p, filters=filters, partitioning=None) for p in paths], promote_options="permissive"
+        [pq.read_table(p, filters=filters, partitioning=None).cast(schema) for p in paths]
     )
-    rows = table.unify_dictionaries().to_pandas()
+    rows = table.to_pandas(categories=[c for c in SCORE_COLUMNS if c != "value"])
     rows["feature"] = rows["feature"].cat.rename_categories(
         lambda name: int(name) if str(name).isdigit() else str(name)
     )
