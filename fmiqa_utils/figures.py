@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -90,19 +91,19 @@ def save_figure(figure: Figure, run: str, name: str) -> Path:
 
 def show(figure: Figure, run: str, name: str, text: str) -> None:
     """Save `figure` (see `save_figure`) and display it in the notebook with `text` as its caption and alternative text."""
-    from IPython.display import HTML, display
-
     data = base64.b64encode(save_figure(figure, run, name).read_bytes()).decode()
+    size = figure.get_figwidth()
     plt.close(figure)
     shown = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
     alt = html.escape(text.replace("**", ""), quote=True)
-    image = f'<img style="max-width:100%" alt="{alt}" src="data:image/png;base64,{data}">'
+    width = round(110 * size)  # px: the same size of letters in every figure
+    image = f'<img width="{width}" alt="{alt}" src="data:image/png;base64,{data}">'
     display(HTML(f"<figure>{image}<figcaption>{shown}</figcaption></figure>"))
 
 
-def label_weights(row: pd.Series) -> str:
-    """ "dino_vitb16 (pretrained)": a backbone is never named without its weights."""
-    return f"{short_name(row['backbone'])} ({row['weights']})"
+def table(frame: pd.DataFrame, decimals: int = 3) -> HTML:
+    """A table for a notebook: rounded, escaped, without its index; the report page makes it sortable."""
+    return HTML(frame.round(decimals).to_html(index=False, border=0, na_rep="–"))
 
 
 def caption(run: Run, what: str, distance: str = "") -> str:
@@ -129,9 +130,13 @@ def example_grid(pairs: pd.DataFrame, columns: int = 5) -> Figure:
     """One row per reference (at most 4): the reference and distorted versions from best to worst label."""
     refs = list(dict.fromkeys(pairs["ref"]))[:4]
     figure, axes = plt.subplots(len(refs), columns, figsize=(FULL, 1.32 * len(refs)), squeeze=False)
-    for row, ref in zip(axes, refs, strict=True):
+    for shift, (row, ref) in enumerate(zip(axes, refs, strict=True)):
         own = pairs[pairs["ref"] == ref].sort_values("quality", ascending=False)
-        chosen = own.iloc[np.linspace(0, len(own) - 1, columns - 1).round().astype(int)]
+        step = len(own) / (columns - 1)
+        places = [
+            int((i + (0.35 * shift + 0.2) % 1) * step) for i in range(columns - 1)
+        ]  # other distortions in every row
+        chosen = own.iloc[places]
         _image(row[0], own["ref_path"].iloc[0], "reference")
         for ax, (_, pair) in zip(row[1:], chosen.iterrows(), strict=True):
             _image(ax, pair["dist_path"], f"{_brief(pair)}\nlabel {pair['label']:.3g}")
@@ -147,7 +152,7 @@ def _image(ax: Axes, path: str, title: str) -> None:
 
 def _brief(pair: pd.Series) -> str:
     kind = str(pair["distortion"]) or str(pair["dist"])
-    kind = kind if len(kind) <= 27 else kind[:26] + "…"
+    kind = kind if len(kind) <= 22 else kind[:21] + "…"
     return kind if pd.isna(pair["level"]) else f"{kind}, level {pair['level']}"
 
 
@@ -195,10 +200,9 @@ def layer_curves(
 
     `table` is `correlation_table`'s; a band is drawn where the table has `STATISTIC_lo` and `STATISTIC_hi`.
     """
-    figure, ax = plt.subplots(figsize=(FULL * 0.62, 3.0))
+    figure, ax = plt.subplots(figsize=(FULL * 0.7, 3.4))
     own = table[(table["distance"] == distance) & (table["variant"] == variant)]
     blocks = block_rows(own)
-    ends = []
     for (backbone, weights), line in blocks.groupby(["backbone", "weights"], sort=False, observed=True):
         line, colour = line.sort_values("feature"), family_colour(str(backbone))
         x = line["feature"].astype(object).astype(int)
@@ -220,7 +224,6 @@ def layer_curves(
             ax.axhline(
                 value, color=colour, lw=1.1, ls="--", label=f"{short_name(str(backbone))}, embedding (cosine)"
             )
-        ends.append(int(x.max()))
     for name, style in (("psnr", ":"), ("ssim", "-.")):
         for value in table[table["distance"] == name][statistic]:
             ax.axhline(value, color=FAMILY_COLOURS["baseline"], lw=0.9, ls=style, label=DISTANCE_NAMES[name])
@@ -228,7 +231,7 @@ def layer_curves(
     ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     ax.set_ylabel(f"{STATISTIC_NAMES[statistic]}, higher is better")
     ax.set_title(f"{DISTANCE_NAMES[distance]}, {variant} form")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -334,5 +337,6 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
         ax.set_xlabel(name)
     axes[0].set_ylabel("SRCC, higher is better")
     axes[0].set_title(title)
-    axes[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     return figure

@@ -13,6 +13,23 @@ from fmiqa_utils.runs import Run, short_name
 from fmiqa_utils.scores import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
+TAGS = {
+    "div",
+    "figure",
+    "figcaption",
+    "img",
+    "p",
+    "strong",
+    "em",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "br",
+}
+ATTRIBUTES = {"img": ["src", "alt", "width"], "table": ["class"], "th": ["scope"], "td": ["colspan"]}
 
 
 def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
@@ -21,7 +38,12 @@ def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
 
     chapters = [chapter(p) for p in executed]
     found = [
-        {"text": text, "html": inline(text), "anchor": c["anchor"], "title": c["title"]}
+        {
+            "text": text,
+            "html": inline(text.replace(run.warning, "") if run.warning else text),
+            "anchor": c["anchor"],
+            "title": c["title"],
+        }
         for c, p in zip(chapters, executed, strict=True)
         for text in findings(p)
     ]
@@ -65,11 +87,13 @@ def chapter(executed: Path) -> dict[str, str]:
 
     notebook = nbformat.read(executed, as_version=4)
     exporter = HTMLExporter(template_name="fmiqa", extra_template_basedirs=[str(TEMPLATES)])
+    exporter.register_filter("inline", inline)
+    exporter.register_filter("allowed", allowed)
     notebook.cells = [c for c in notebook.cells if "setup" not in c.metadata.get("tags", [])]
     body, _ = exporter.from_notebook_node(notebook)
     heading = next((c.source for c in notebook.cells if c.source.startswith("# ")), executed.stem)
     title = heading.splitlines()[0].removeprefix("# ")
-    return {"title": title, "anchor": f"n{executed.stem}", "html": _without_scripts(body)}
+    return {"title": title, "anchor": f"n{executed.stem}", "html": body}
 
 
 def inline(markdown: str) -> str:
@@ -77,9 +101,12 @@ def inline(markdown: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(markdown))
 
 
-def _without_scripts(body: str) -> str:
-    """Our notebooks need none; what slipped in through an output goes."""
-    return re.sub(r"<script\b.*?(</script>|$)", "", body, flags=re.DOTALL | re.IGNORECASE)
+def allowed(output: str) -> str:
+    """An output's HTML with nothing but tables, figures and text: whatever else a file name or a CSV brought in is stripped."""
+    import bleach
+
+    body = re.sub(r"<style\b.*?</style>", "", output, flags=re.DOTALL)
+    return str(bleach.clean(body, TAGS, ATTRIBUTES, protocols=["data"], strip=True))
 
 
 def _raw(name: str):  # type: ignore[no-untyped-def]
