@@ -165,6 +165,9 @@ def report(
     backbone: Backbone = "auto",
     weights: Weights = "auto",
     run: RunName = None,
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A notebook's parameter, NAME=VALUE; may be repeated.")
     ] = None,

@@ -80,6 +80,11 @@ def family_colour(backbone: str) -> str:
     return FAMILY_COLOURS[family]
 
 
+def model_names(run: Run) -> str:
+    """ "vit_tiny_patch16_224 (untrained), …": what stands in a title."""
+    return ", ".join(f"{short_name(m['backbone'])} ({m['weights']})" for m in run.manifests)
+
+
 def save_figure(figure: Figure, run: str, name: str) -> Path:
     """Write `figure` as figures/RUN/NAME.svg and .png; returns the PNG's path."""
     folder = figures_root() / plain(run)
@@ -292,8 +297,8 @@ def interval_plot(
             "difference in SRCC with 95 % interval; right of zero: intermediate features are better"
         )
     else:
-        ax.set_xlabel(f"{STATISTIC_NAMES[statistic]} with 95 % interval over references, higher is better")
-    ax.set_title(title)
+        ax.set_xlabel(f"{STATISTIC_NAMES[statistic]} with 95 % interval over references\n(higher is better)")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
     return figure
 
 
