@@ -22,7 +22,7 @@ DIRECTIONS = {"tid2013": "lower"}
 LIVE_FOLDERS = {"jp2k": 169, "jpeg": 175, "wn": 145, "gblur": 145, "fastfading": 145}
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda file: pd.read_csv(file, float_precision="round_trip"),
+    ".csv": lambda file: pd.read_csv(file),
     ".parquet": pd.read_parquet,
 }
 
