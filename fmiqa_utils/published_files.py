@@ -16,6 +16,7 @@ from fmiqa_utils.errors import InputError, near
 KEYS = ["dis", "ref", "mos"]
 NOT_METHODS = frozenset({*KEYS, "quality"})
 PROBLEM_COLUMNS = ["dataset", "method", "file", "n", "expected", "problem"]
+AGREEING = 3  # files; one with rows of its own does not make all others short
 # Which label is better in such files, where that is not what the dataset ships: they hold 100 − MOS of TID2013.
 DIRECTIONS = {"tid2013": "lower"}
 # LIVE's folders repeat each other's names; the released files leave the folder out and list one folder after the other.
@@ -56,7 +57,7 @@ class _Block(NamedTuple):
 def read_published(path: str | Path, directions: Mapping[str, str] | None = None) -> Published:
     """Read a file or a folder of `DATASET_METHOD.csv` (dis, ref, mos, pred) and `DATASET.parquet` (a column per method).
 
-    A file that is empty, cut short, damaged or about other rows than most files of its dataset stays out of the tables
+    A file that is empty, cut short, damaged or about other rows than its dataset's other files stays out of the tables
     and is named in the problems. `directions` says for datasets unknown here whether "higher" or "lower" labels are
     better. Raises InputError where nothing is usable or a direction is not known.
     """
@@ -72,7 +73,10 @@ def read_published(path: str | Path, directions: Mapping[str, str] | None = None
     if not tables:
         first = f"{problems[0]['file']}: {problems[0]['problem']}"
         raise InputError(f"{path} holds no usable per-image results ({first}).")
-    listed = pd.DataFrame(problems, columns=PROBLEM_COLUMNS).astype({"n": "Int64", "expected": "Int64"})
+    listed = pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
+    sizes = {dataset: len(table) for dataset, table in tables.items()}
+    listed["expected"] = listed["dataset"].map(sizes)
+    listed = listed.astype({"n": "Int64", "expected": "Int64"})
     return Published(tables, listed.sort_values(["dataset", "method"], ignore_index=True))
 
 
@@ -112,7 +116,7 @@ def _try_read(file: Path, problems: list[dict[str, object]]) -> _Block | None:
         if not names.is_unique:
             raise InputError(f"repeated rows: {names.duplicated().sum():,}")
     except InputError as error:
-        problems.append(_problem(dataset, method, file.name, 0, None, str(error)))
+        problems.append(_problem(dataset, method, file.name, 0, str(error)))
         return None
     return _Block(file.name, dataset, method, rows, names)
 
@@ -154,7 +158,7 @@ def _row_names(rows: pd.DataFrame) -> pd.Index:
 
 
 def _join(blocks: list[_Block], problems: list[dict[str, object]]) -> pd.DataFrame:
-    """KEYS and the methods of all files that have the rows of most files, in that order."""
+    """KEYS and the methods of all files that have the typical file's rows, in its order."""
     base = _typical(blocks)
     columns = {key: base.rows[key].to_numpy() for key in KEYS}
     for block in blocks:
@@ -168,18 +172,19 @@ def _join(blocks: list[_Block], problems: list[dict[str, object]]) -> pd.DataFra
             if not wrong and method in columns:
                 wrong = "another file holds the same method"
             if wrong:
-                entry = (block.dataset, method, block.file, complete, len(base.names), wrong)
-                problems.append(_problem(*entry))
+                problems.append(_problem(block.dataset, method, block.file, complete, wrong))
             else:
                 columns[method] = values[np.argsort(place)]
     return pd.DataFrame(columns)
 
 
 def _typical(blocks: list[_Block]) -> _Block:
-    """The first block with the most common set of rows; among equally common ones the largest."""
+    """The first block with the dataset's full size; else the largest whose rows `AGREEING` files share; else the largest."""
+    known = DATASETS[blocks[0].dataset].rows if blocks[0].dataset in DATASETS else None
     sets = [(len(b.names), int(pd.util.hash_array(b.names.to_numpy()).sum())) for b in blocks]
     count = Counter(sets)
-    return blocks[sets.index(max(sets, key=lambda rows: (count[rows], rows[0])))]
+    best = max(sets, key=lambda rows: (rows[0] == known, count[rows] >= AGREEING, rows[0]))
+    return blocks[sets.index(best)]
 
 
 def _fault(block: _Block, place: NDArray[np.intp], expected: int) -> str:
@@ -194,10 +199,8 @@ def _fault(block: _Block, place: NDArray[np.intp], expected: int) -> str:
     return "" if present == expected else f"cut short: {whole.sum():,} of {expected:,} rows"
 
 
-def _problem(
-    dataset: str, method: str, file: str, n: int, expected: int | None, problem: str
-) -> dict[str, object]:
-    return dict(zip(PROBLEM_COLUMNS, (dataset, method, file, n, expected, problem), strict=True))
+def _problem(dataset: str, method: str, file: str, n: int, problem: str) -> dict[str, object]:
+    return {"dataset": dataset, "method": method, "file": file, "n": n, "problem": problem}
 
 
 def _with_live_folders(table: pd.DataFrame) -> pd.DataFrame:

@@ -78,6 +78,21 @@ def test_every_other_file_is_named_with_its_reason(folder: Path) -> None:
         6,
     ]
     assert problems.loc["mad", "n"] == 5
+    assert problems.loc[["lpips", "fsim"], ["n", "expected"]].to_numpy().tolist() == [[0, 6], [0, 6]]
+
+
+def test_which_files_are_the_whole_ones(tmp_path: Path) -> None:
+    short, whole, longer = (per_image(np.arange(float(n))) for n in (4, 6, 8))
+    for name, rows in (("a", short), ("b", short), ("c", whole)):
+        rows.assign(mos=longer["mos"][: len(rows)]).to_csv(tmp_path / f"tid2013_{name}.csv", index=False)
+    assert read_published(tmp_path).methods("tid2013") == ["c"]  # two alike do not outvote the longer one
+    for name, rows in (("d", whole), ("e", whole), ("f", longer)):
+        rows.assign(mos=longer["mos"][: len(rows)]).to_csv(tmp_path / f"tid2013_{name}.csv", index=False)
+    published = read_published(tmp_path)
+    assert published.methods("tid2013") == ["c", "d", "e"]  # three do
+    assert published.problems["problem"].tolist() == ["cut short: 4 of 6 rows"] * 2 + [
+        "rows with a name or label that the dataset's other files do not have: 2"
+    ]
 
 
 def test_parquet_and_csv_of_one_dataset_go_together(tmp_path: Path) -> None:
