@@ -18,7 +18,8 @@ class FeatureDistance(nn.Module):
     """Distance between the features of two batches: `metric(dist, ref)`, [B, 3, H, W] in [0, 1] → [B], higher is worse.
 
     backbone, weights, normalize, precision: as `load_backbone`; distance: l2, cos, skld, jsd, wsd, swd or embedding_cos;
-    variant: published or corrected; layers: block indices to use, all by default. Images larger than 224 px are the mean over sliding windows.
+    variant: published or corrected; layers: block indices to use, all by default. Images larger than 224 px are the
+    mean over sliding windows.
     Differentiable in both arguments; the backbone is frozen. Raises InputError for a wrong range, shape, dtype or device, and for
     images under 224 px. Source: Ghildyal et al., ICASSP 2025 (arXiv 2409.07650).
     """

@@ -6,7 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-PACKAGES = ("fmiqa", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "scipy", "pandas", "pillow", "scikit-image")
+PACKAGES = (
+    "fmiqa",
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip_torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pillow",
+    "scikit-image",
+)
 
 
 def versions() -> dict[str, str]:
