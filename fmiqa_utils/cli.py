@@ -236,6 +236,28 @@ def score(
 
 
 @app.command()
+def published(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Per-image results: a folder or file, CSV or Parquet; none: the packaged table."),
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Also PLCC after the logistics (minutes for PIPAL).")
+    ] = False,
+) -> None:
+    """Correlations of other people's per-image results, pooled and within reference."""
+    from fmiqa_utils.published import published_correlations, published_table, read_published
+
+    if path is None:
+        out.print(_table(published_table().round(3), "Published results (arXiv 2409.07650)"))
+        return
+    results = read_published(path)
+    out.print(_table(published_correlations(results, fit=fit).round(3), f"Results in {path.name}"))
+    for problem in results.problems.itertuples():
+        err.print(f"{problem.file}: {problem.problem}", style="red", markup=False)
+
+
+@app.command()
 def backbones() -> None:
     """List the named backbones."""
     from fmiqa_utils.backbones import BACKBONES

@@ -13,6 +13,7 @@ from fmiqa_utils.runs import Run, short_name
 from fmiqa_utils.scores import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
+HEADLINE = "n04"  # the chapter whose finding is the headline
 TAGS = {
     "div",
     "figure",
@@ -33,7 +34,7 @@ ATTRIBUTES = {"img": ["src", "alt", "width"], "table": ["class"], "th": ["scope"
 
 
 def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
-    """Write the page of `run` from its executed notebooks to `path`, atomically; returns the headline, the last finding."""
+    """Write the page of `run` from its executed notebooks to `path`, atomically; returns the headline."""
     from jinja2 import Environment
 
     chapters = [chapter(p) for p in executed]
@@ -64,7 +65,7 @@ def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
         js=_raw("page.js"),
     )
     write_atomically(path, page.encode())
-    return str(found[-1]["text"]) if found else "no finding"
+    return next((str(f["text"]) for f in found if f["anchor"].startswith(HEADLINE)), "no finding")
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
