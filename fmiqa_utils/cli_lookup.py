@@ -1,0 +1,88 @@
+"""The commands of `fmiqa` that look things up: published results, backbones, datasets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from fmiqa_utils.console import brief, err, out, progress_bar, table
+from fmiqa_utils.options import Direction, Labels, Root
+
+app = typer.Typer()
+datasets_app = typer.Typer(help="The image-quality datasets this suite reads.", invoke_without_command=True)
+app.add_typer(datasets_app, name="datasets")
+
+
+@app.command()
+def published(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Per-image results: a folder or file, CSV or Parquet; none: the packaged table."),
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Also PLCC after the logistics (minutes for PIPAL).")
+    ] = False,
+) -> None:
+    """Correlations of other people's per-image results, pooled and within reference."""
+    from fmiqa_utils.published import published_correlations, published_table, read_published
+
+    if path is None:
+        out.print(table(published_table().round(3), "Published results (arXiv 2409.07650)"))
+        return
+    results = read_published(path)
+    out.print(table(published_correlations(results, fit=fit).round(3), f"Results in {path.name}"))
+    for problem in results.problems.itertuples():
+        err.print(f"{problem.file}: {problem.problem}", style="red", markup=False)
+
+
+@app.command()
+def backbones() -> None:
+    """List the named backbones."""
+    from fmiqa_utils.backbones import BACKBONES
+
+    listed = Table(
+        "name", "model", "layers", "width", "input", "M parameters", "licence", "download", title="Backbones"
+    )
+    for b in BACKBONES.values():
+        model = f"{b.source}:{b.model}" + (f"/{b.tag}" if b.tag else "")
+        size = f"{b.parameters_m:.1f}"
+        listed.add_row(
+            b.name, model, str(b.layers), b.width, "224 px", size, b.licence, f"{b.download_mb} MB"
+        )
+    out.print(listed)
+    out.print("Any other: timm:NAME (with forward_intermediates) or openclip:NAME/TAG.")
+
+
+@datasets_app.callback()
+def datasets(context: typer.Context) -> None:
+    """List the datasets: size, labels, licence, where to request them, and whether they are found."""
+    if context.invoked_subcommand is None:
+        from fmiqa_utils.datasets import dataset_overview
+
+        out.print(table(dataset_overview().drop(columns=["citation", "choices", "dropped"]), "Datasets"))
+
+
+@datasets_app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="The dataset, or csv:PATH.")],
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
+) -> None:
+    """Verify every row of a dataset against the disk; exits with 1 if anything is wrong."""
+    from fmiqa_utils.dataset_check import check_dataset
+
+    with progress_bar("files") as update:
+        result = check_dataset(
+            name,
+            root,
+            labels=labels,
+            direction=direction,
+            progress=lambda d, t: update(f"checking {name}", d, t),
+        )
+    for key, value in vars(result).items():
+        if value or key in ("missing", "unreadable", "mismatched", "small"):
+            out.print(f"[bold]{key}[/]: {brief(value)}")
+    if not result.ok:
+        raise typer.Exit(1)

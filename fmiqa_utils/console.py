@@ -1,0 +1,83 @@
+"""What every command of `fmiqa` prints with: two consoles, a progress bar, tables."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from fmiqa_utils.weights import UNTRAINED_NOTE
+
+WIDE = None if sys.stdout.isatty() else 200  # a pipe or a file has no width to wrap to
+out, err = Console(width=WIDE), Console(stderr=True, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
+    """A bar with count, rate and ETA on stderr; yields update(text, done, total, failed=0)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn(unit + " · {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=not err.is_terminal) as bar:
+        tasks: dict[str, object] = {}
+
+        def update(text: str, done: int, total: int, failed: int = 0) -> None:
+            label = f"{text} ({failed} failed)" if failed else text
+            task = tasks.setdefault(text, bar.add_task(label, total=total, rate=""))
+            speed = bar.tasks[bar.task_ids.index(task)].speed  # type: ignore[arg-type]
+            rate = f"{speed:.1f}/s" if speed else ""
+            bar.update(task, completed=done, description=label, rate=rate)  # type: ignore[arg-type]
+
+        yield update
+
+
+def warn_untrained(chosen: list[tuple[str, str]]) -> None:
+    """Say on the console, so that nobody misses it, that weights are untrained."""
+    if any(w == "untrained" for _, w in chosen):
+        names = ", ".join(b for b, w in chosen if w == "untrained")
+        err.print(f"[bold white on red] {names}: {UNTRAINED_NOTE} [/]")
+
+
+def table(frame: pd.DataFrame, title: str) -> Table:
+    """A data frame as a table of the console."""
+    shown = Table(*map(str, frame.columns), title=title)
+    for row in frame.itertuples(index=False):
+        shown.add_row(*("" if v is None else str(v) for v in row))
+    return shown
+
+
+def brief(value: object, most: int = 5) -> str:
+    """A value on one line; of a collection its length and the first entries."""
+    if isinstance(value, dict | list | tuple | set):
+        items = (
+            [f"{k}: {v}" for k, v in value.items()] if isinstance(value, dict) else [str(v) for v in value]
+        )
+        return f"{len(items)}" + (
+            f" ({'; '.join(items[:most])}{'; …' if len(items) > most else ''})" if items else ""
+        )
+    return str(value)
+
+
+def short(path: Path) -> str:
+    """A path as seen from the current folder."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
