@@ -141,9 +141,9 @@ class _Reader:
             if raw.shape != self._raw_ref.shape:
                 sizes = " and ".join(f"{a.shape[1]}×{a.shape[0]}" for a in (raw, self._raw_ref))
                 raise InputError(f"{self.paths[i]} and its reference differ in size: {sizes} px.")
-            _, dist = apply_transform(self._raw_ref, raw, self.chunk.transform)
-            if i not in self.baselines and self.chunk.transform == "none":
-                self.baselines[i] = baseline_values(self._raw_ref, raw)
+            ref, dist = apply_transform(self._raw_ref, raw, self.chunk.transform)
+            if i not in self.baselines:
+                self.baselines[i] = baseline_values(ref, dist)
             return fit_small(dist, self.scorer.settings.small_images, self.paths[i])
         except InputError as error:
             self.fail(i, str(error))
@@ -181,10 +181,8 @@ def _rows(chunk: Chunk, scorer: Scorer, means: np.ndarray, baselines: np.ndarray
     """The chunk's values as long rows, pair by pair."""
     b = scorer.backbone
     own = [(b.name, b.weights, b.normalize, *c) for c in scorer.columns]
-    values = means
-    if chunk.transform == "none":
-        own += [("baseline", "none", "none", "image", name, "published") for name in BASELINES]
-        values = np.hstack([means, baselines])
+    own += [("baseline", "none", "none", "image", name, "published") for name in BASELINES]
+    values = np.hstack([means, baselines])
     ids = chunk.pairs["pair_id"].to_numpy()
     table = pd.DataFrame(
         own * len(ids), columns=["backbone", "weights", "normalize", "feature", "distance", "variant"]

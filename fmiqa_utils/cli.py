@@ -68,6 +68,9 @@ def extract(
     transform: Annotated[
         str, typer.Option(help="none, and any of tra-1, sca-1, rot-1 … by commas.")
     ] = "none",
+    transform_pairs: Annotated[
+        int, typer.Option(help="Pairs scored under the transforms, evenly spaced; 0: all.")
+    ] = 0,
     normalize: Normalize = "none",
     precision: Precision = "fp32",
     small_images: Small = "error",
@@ -93,6 +96,7 @@ def extract(
             chosen,
             settings=settings,
             transforms=split_names(transform),
+            transform_pairs=transform_pairs,
             normalize=normalize,
             precision=precision,
             device=device,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fmiqa_utils.backbones import WINDOW
@@ -31,17 +32,30 @@ from fmiqa_utils.scores import (
 from fmiqa_utils.transforms import parse_transform
 
 
-def plan(pairs: pd.DataFrame, scorer: Scorer, transforms: Sequence[str] = ("none",)) -> list[Chunk]:
-    """One chunk per reference and transform; its key covers everything that changes a number or a label."""
+def plan(
+    pairs: pd.DataFrame, scorer: Scorer, transforms: Sequence[str] = ("none",), transform_pairs: int = 0
+) -> list[Chunk]:
+    """One chunk per reference and transform; its key covers everything that changes a number or a label.
+
+    `transform_pairs`: how many pairs, evenly spaced, are scored under the transforms other than "none"; 0: all.
+    """
     for name in transforms:
         parse_transform(name)
     common = run_key(scorer)
     chunks = []
     for transform in transforms:
-        for ref, rows in pairs.groupby("ref", sort=False):
+        chosen = pairs if transform == "none" else evenly_spaced(pairs, transform_pairs)
+        for ref, rows in chosen.groupby("ref", sort=False):
             labelled = rows.drop(columns=["ref_path", "dist_path"]).astype(str).values.tolist()
             chunks.append(Chunk(str(ref), transform, rows, digest(common, transform, labelled)))
     return chunks
+
+
+def evenly_spaced(pairs: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` rows of `pairs`, evenly spaced; all of them for 0 or where there are no more."""
+    if not 0 < count < len(pairs):
+        return pairs
+    return pairs.iloc[np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
 def run_key(scorer: Scorer) -> str:
@@ -87,6 +101,7 @@ def run(
     folder: Path,
     *,
     transforms: Sequence[str] = ("none",),
+    transform_pairs: int = 0,
     strict: bool = False,
     progress: Callable[[int, int, int], object] | None = None,
     say: Callable[[str], object] = lambda _: None,
@@ -96,7 +111,8 @@ def run(
     `progress(done, total, failed)` counts pairs. `strict` turns the first failure into InputError. A second run on the same folder
     waits for the first.
     """
-    chunks = plan(pairs, scorer, transforms)
+    chunks = plan(pairs, scorer, transforms, transform_pairs)
+    total = sum(len(c.pairs) for c in chunks)
     with sole_writer(folder, waiting=say):
         shards, kept, failures, windows, start, done = find_shards(folder), 0, 0, 0, time.time(), 0
         names = []
@@ -121,7 +137,7 @@ def run(
             names.append(shard.name)
             done += len(chunk.pairs)
             if progress:
-                progress(done, len(pairs) * len(transforms), failures)
+                progress(done, total, failures)
         manifest = _manifest(pairs, scorer, transforms, names, failures)
         if windows or not _same_shards(folder, names):
             effort = {"seconds": round(time.time() - start, 2), "windows": windows, "chunks_kept": kept}

@@ -322,26 +322,3 @@ def type_heatmap(table: pd.DataFrame, title: str) -> Figure:
     ax.tick_params(length=0)
     ax.set_title(title)
     return figure
-
-
-def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
-    """SRCC against the amount of shift, scale and rotation, one line per series.
-
-    `table` has columns kind (tra, sca, rot), amount, series, backbone, srcc, srcc_lo, srcc_hi.
-    """
-    units = {"tra": "translation (%)", "sca": "scale (%)", "rot": "rotation (°)"}
-    figure, axes = plt.subplots(1, 3, figsize=(FULL, 2.4), sharey=True)
-    styles = ["o-", "s--", "^:", "v-."]
-    for ax, (kind, name) in zip(axes, units.items(), strict=True):
-        for style, (series, line) in zip(
-            styles * 9, table[table["kind"] == kind].groupby("series", sort=False), strict=False
-        ):
-            line, colour = line.sort_values("amount"), family_colour(str(line["backbone"].iloc[0]))
-            ax.plot(line["amount"], line["srcc"], style, ms=3, lw=1.2, color=colour, label=str(series))
-            ax.fill_between(line["amount"], line["srcc_lo"], line["srcc_hi"], color=colour, alpha=0.1, lw=0)
-        ax.set_xlabel(name)
-    axes[0].set_ylabel("SRCC, higher is better")
-    axes[0].set_title(title)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2)
-    return figure

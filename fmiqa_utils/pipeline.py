@@ -17,6 +17,7 @@ READERS = (
     "02_layer_curves.ipynb",
     "03_distances.ipynb",
     "04_intermediate_vs_embedding.ipynb",
+    "05_robustness.ipynb",
     "06_published_results.ipynb",
 )
 

@@ -12,6 +12,8 @@ from fmiqa_utils.paths import scores_root
 from fmiqa_utils.scores import digest, read_failures, read_manifest, read_pairs, read_scores, write_atomically
 from fmiqa_utils.weights import UNTRAINED_NOTE
 
+DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
+DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
 SMALL = "timm:vit_tiny_patch16_224"  # what `auto` falls back to without the hub
 
 
@@ -68,6 +70,13 @@ def choose(backbone: str, weights: str, dataset: str) -> list[tuple[str, str]]:
     return chosen
 
 
+def choose_transforms(transforms: str, transform_pairs: int, dataset: str) -> tuple[list[str], int]:
+    """Transforms by commas, and how many pairs to move; "auto": two amounts of each on the demo dataset, none elsewhere."""
+    if transforms != "auto":
+        return split_names(transforms), transform_pairs
+    return (DEMO_MOVES, transform_pairs or DEMO_MOVED) if dataset == "demo" else (["none"], 0)
+
+
 def extract_run(
     name: str,
     pairs: pd.DataFrame,
@@ -75,6 +84,7 @@ def extract_run(
     *,
     settings: object = None,
     transforms: Sequence[str] = ("none",),
+    transform_pairs: int = 0,
     normalize: str = "none",
     precision: str = "fp32",
     device: str = "auto",
@@ -98,12 +108,21 @@ def extract_run(
             backbone, weights, normalize=normalize, precision=precision, device=pick_device(device)
         )
         scorer = Scorer(model, settings if isinstance(settings, Settings) else Settings(), batch=batch)
-        key = digest(run_key(scorer), list(transforms))[:10]
+        key = digest(run_key(scorer), list(transforms), transform_pairs)[:10]
         parts = (backbone, model.weights, normalize, precision)
         folder = scores_root() / plain(str(pairs["dataset"].iloc[0])) / f"{plain('_'.join(parts))}-{key}"
         report = (lambda *a, b=backbone: progress(b, *a)) if progress else None
         manifests.append(
-            run(pairs, scorer, folder, transforms=transforms, strict=strict, progress=report, say=say)
+            run(
+                pairs,
+                scorer,
+                folder,
+                transforms=transforms,
+                transform_pairs=transform_pairs,
+                strict=strict,
+                progress=report,
+                say=say,
+            )
         )
         folders.append(folder)
     save_run(name, folders)
