@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,7 +31,6 @@ class BackboneInfo:
     width: str = ""
     parameters_m: float = 0.0  # millions, of the image tower
     download_mb: int = 0  # what the hub serves
-    hub_id: str = field(default="")
 
 
 BACKBONES: dict[str, BackboneInfo] = {
@@ -191,11 +190,14 @@ def hub_id(info: BackboneInfo) -> str:
     if info.source == "timm":
         import timm
 
-        cfg = timm.get_pretrained_cfg(info.model)
-        return (cfg.hf_hub_id if cfg else None) or ""
+        timm_cfg = timm.get_pretrained_cfg(info.model)
+        if timm_cfg is None:
+            return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
+        return timm_cfg.mean, timm_cfg.std
     import open_clip
 
-    return (open_clip.get_pretrained_cfg(info.model, info.tag) or {}).get("hf_hub", "").strip("/")
+    cfg = open_clip.get_pretrained_cfg(info.model, info.tag) or {}
+    return cfg.get("mean", open_clip.OPENAI_DATASET_MEAN), cfg.get("std", open_clip.OPENAI_DATASET_STD)
 
 
 def _build(info: BackboneInfo, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:

@@ -39,17 +39,25 @@ def published(
 @app.command()
 def backbones() -> None:
     """List the named backbones."""
-    from fmiqa_utils.backbones import BACKBONES
+    from fmiqa_utils.backbones import BACKBONES, normalization
 
-    listed = Table(
-        "name", "model", "layers", "width", "input", "M parameters", "licence", "download", title="Backbones"
+    columns = (
+        "name",
+        "model",
+        "layers",
+        "width",
+        "input",
+        "mean / std",
+        "M parameters",
+        "licence",
+        "download",
     )
+    listed = Table(*columns, title="Backbones")
     for b in BACKBONES.values():
         model = f"{b.source}:{b.model}" + (f"/{b.tag}" if b.tag else "")
-        size = f"{b.parameters_m:.1f}"
-        listed.add_row(
-            b.name, model, str(b.layers), b.width, "224 px", size, b.licence, f"{b.download_mb} MB"
-        )
+        moments = " / ".join(" ".join(f"{v:.3f}" for v in values) for values in normalization(b))
+        size, download = f"{b.parameters_m:.1f}", f"{b.download_mb} MB"
+        listed.add_row(b.name, model, str(b.layers), b.width, "224 px", moments, size, b.licence, download)
     out.print(listed)
     out.print("Any other: timm:NAME (with forward_intermediates) or openclip:NAME/TAG.")
 
