@@ -190,10 +190,22 @@ def hub_id(info: BackboneInfo) -> str:
     if info.source == "timm":
         import timm
 
-        timm_cfg = timm.get_pretrained_cfg(info.model)
-        if timm_cfg is None:
+        cfg = timm.get_pretrained_cfg(info.model)
+        return (cfg.hf_hub_id if cfg else None) or ""
+    import open_clip
+
+    return (open_clip.get_pretrained_cfg(info.model, info.tag) or {}).get("hf_hub", "").strip("/")
+
+
+def normalization(info: BackboneInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std per channel, of values in [0, 1], that the model was trained with; what `normalize="model"` applies."""
+    if info.source == "timm":
+        import timm
+
+        known = timm.get_pretrained_cfg(info.model)
+        if known is None:
             return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
-        return timm_cfg.mean, timm_cfg.std
+        return known.mean, known.std
     import open_clip
 
     cfg = open_clip.get_pretrained_cfg(info.model, info.tag) or {}
