@@ -10,14 +10,14 @@ from matplotlib.patches import Patch
 
 from fmiqa_utils.figures import FULL, family_colour
 
-UNITS = {"tra": ("translation", "%"), "sca": ("scale", "%"), "rot": ("rotation", "°")}
+UNITS = {"tra": ("translation", " %"), "sca": ("scale", " %"), "rot": ("rotation", "°")}
 STYLES = ("o-", "s--", "^:", "v-.", "D-", "P--")
 
 
 def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
     """SRCC against the amount of each transform, a line per series of `robustness.robustness_table`.
 
-    Bands are the 95 % interval of the change, drawn at the unmoved SRCC plus the change; a filled mark is a significant change.
+    Bars are the 95 % interval of the change, drawn at the unmoved SRCC plus the change; a filled mark is a significant change.
     """
     kinds = [k for k in UNITS if k in set(table["kind"])]
     figure, axes = plt.subplots(
@@ -25,10 +25,13 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
     )
     for ax, kind in zip(axes[0], kinds, strict=True):
         of_kind = table[table["kind"] == kind]
-        for i, (series, line) in enumerate(of_kind.groupby("series", sort=False)):
-            _line(ax, line.sort_values("amount"), str(series), STYLES[i % len(STYLES)])
+        step = 0.025 * of_kind["amount"].max()  # bars side by side, not on top of each other
+        groups = list(of_kind.groupby("series", sort=False))
+        for i, (series, line) in enumerate(groups):
+            shift = step * (i - (len(groups) - 1) / 2)
+            _line(ax, line.sort_values("amount"), str(series), STYLES[i % len(STYLES)], shift)
         name, unit = UNITS[kind]
-        ax.set(xlabel=f"{name} ({unit})", xticks=[0, *sorted(of_kind["amount"].unique())])
+        ax.set(xlabel=f"{name} ({unit.strip()})", xticks=[0, *sorted(of_kind["amount"].unique())])
         ax.xaxis.set_major_formatter("{x:g}")
     axes[0, 0].set_ylabel("SRCC, higher is better")
     handles, names = axes[0, 0].get_legend_handles_labels()
@@ -37,16 +40,14 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _line(ax: plt.Axes, line: pd.DataFrame, series: str, style: str) -> None:
+def _line(ax: plt.Axes, line: pd.DataFrame, series: str, style: str, shift: float) -> None:
     colour = family_colour(str(line["backbone"].iloc[0]))
     mark, dashes = style[0], style[1:]
-    start = line["unmoved"].iloc[0]
-    amounts = np.r_[0, line["amount"]]
-    ax.plot(amounts, np.r_[start, line["srcc"]], dashes, lw=1.2, color=colour)
-    ends = [np.r_[start, line["unmoved"] + line[end]] for end in ("lower", "upper")]
-    ax.fill_between(amounts, *ends, color=colour, alpha=0.12, lw=0)
-    for amount, value, sure in zip(line["amount"], line["srcc"], line["significant"], strict=True):
-        ax.plot(amount, value, mark, ms=4, color=colour, mfc=colour if sure else "white")
+    amounts, start = line["amount"] + shift, line["unmoved"].iloc[0]
+    ax.plot(np.r_[0, amounts], np.r_[start, line["srcc"]], dashes, lw=1.1, color=colour)
+    ax.vlines(amounts, start + line["lower"], start + line["upper"], color=colour, lw=1.6, alpha=0.4)
+    for x, value, sure in zip(amounts, line["srcc"], line["significant"], strict=True):
+        ax.plot(x, value, mark, ms=4, color=colour, mfc=colour if sure else "white")
     ax.plot([], [], mark + dashes, ms=4, lw=1.2, color=colour, label=series)
 
 
@@ -54,7 +55,7 @@ def change_boxes(ratios: pd.DataFrame, title: str) -> Figure:
     """Distance under a transform over the unmoved distance, every pair, on a logarithmic axis; `robustness.relative_change`."""
     shown = ratios.sort_values(["kind", "amount"], key=_kind_order).dropna(subset=["ratio"])
     labels = [
-        f"{UNITS[k][0]}\n{a:g} {UNITS[k][1]}" for k, a in zip(shown["kind"], shown["amount"], strict=True)
+        f"{UNITS[k][0]}\n{a:g}{UNITS[k][1]}" for k, a in zip(shown["kind"], shown["amount"], strict=True)
     ]
     series = list(shown["series"].unique())
     palette = {
@@ -75,6 +76,7 @@ def change_boxes(ratios: pd.DataFrame, title: str) -> Figure:
     )
     ax.axhline(1, color="#444444", lw=0.8)
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="", ylabel="distance moved / unmoved")
     handles = [Patch(facecolor=c, edgecolor="#444444", label=s) for s, c in palette.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
