@@ -12,7 +12,7 @@ import pandas as pd
 from fmiqa_utils.dataset_registry import MIN_SIDE
 from fmiqa_utils.datasets import known, read_labels
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.images import read_rgb
+from fmiqa_utils.images import read_rgb, read_size
 
 Progress = Callable[[int, int], None]  # files done, files in all
 
@@ -81,6 +81,35 @@ def check_dataset(
         mismatched=_mismatched(read.rows, paths, sizes),
         small=[path for path, size in sizes.items() if min(size) < least],
     )
+
+
+def glance(pairs: pd.DataFrame, window: int = 0) -> dict[str, str]:
+    """What the headers of a pairs table's images already say will fail: {pair_id: reason}.
+
+    `window`: also refuse images with a side under so many px (0: any size). A damaged body shows only when it is decoded.
+    """
+    paths = sorted({*pairs["ref_path"], *pairs["dist_path"]})
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(paths, pool.map(_header_size, paths), strict=True))
+    problems = {}
+    for pair in pairs.itertuples():
+        sizes = [found[str(pair.ref_path)], found[str(pair.dist_path)]]
+        reasons = [s for s in sizes if isinstance(s, str)]
+        if not reasons and sizes[0] != sizes[1]:
+            reasons = [f"{pair.dist_path} and its reference differ in size."]
+        if not reasons and min(sizes[0]) < window:
+            height, width = sizes[0]
+            reasons = [f"{pair.dist_path} is {width}×{height} px, under the {window} px window."]
+        if reasons:
+            problems[str(pair.pair_id)] = reasons[0]
+    return problems
+
+
+def _header_size(path: str) -> tuple[int, int] | str:
+    try:
+        return read_size(path)
+    except InputError as error:
+        return str(error)
 
 
 def _decode_all(

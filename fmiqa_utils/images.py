@@ -12,7 +12,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -60,6 +60,19 @@ def read_bytes_rgb(path: str | Path) -> tuple[np.ndarray, str]:
     return _decode(data, path), hashlib.sha256(data).hexdigest()
 
 
+def read_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) in px from the file's header alone; raises InputError for what `read_rgb` would refuse by its header."""
+    try:
+        with Path(path).open("rb") as file:
+            if not file.read(1):
+                raise InputError(f"{path} is empty (0 bytes): copy it again from the original.")
+            file.seek(0)
+            image = _open(file, path)
+            return image.height, image.width
+    except OSError as error:
+        raise InputError(_why_unread(path, error)) from error
+
+
 def _read_bytes(path: str | Path) -> bytes:
     try:
         data = Path(path).read_bytes()
@@ -82,11 +95,21 @@ def _why_unread(path: str | Path, error: OSError) -> str:
 
 def _decode(data: bytes, path: str | Path) -> np.ndarray:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # other packages switch it on for the whole process
+    image = _open(io.BytesIO(data), path)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image.load()
+    except _BOMB as error:
+        raise InputError(f"{path} {_TOO_LARGE}") from error
+    except _UNDECODABLE as error:
+        raise InputError(f"{path} is damaged or cut short ({error}): copy it again.") from error
+    return np.array(_without_alpha(image, path).convert("RGB"))  # a copy: torch wants writable memory
+
+
+def _open(file: BinaryIO, path: str | Path) -> ImageFile.ImageFile:
+    """The image with its header read; raises InputError for what has no single meaning as 8-bit RGB."""
+    try:
+        image = Image.open(file, formats=FORMATS)
         problem = _problem(image)
-        if problem is None:
-            image.load()
     except _BOMB as error:
         raise InputError(f"{path} {_TOO_LARGE}") from error
     except Image.UnidentifiedImageError as error:
@@ -95,7 +118,7 @@ def _decode(data: bytes, path: str | Path) -> np.ndarray:
         raise InputError(f"{path} is damaged or cut short ({error}): copy it again.") from error
     if problem is not None:
         raise InputError(f"{path} {problem}")
-    return np.array(_without_alpha(image, path).convert("RGB"))  # a copy: torch wants writable memory
+    return image
 
 
 def _problem(image: ImageFile.ImageFile) -> str | None:

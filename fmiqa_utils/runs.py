@@ -102,12 +102,14 @@ def extract_run(
     from fmiqa_utils.provenance import pick_device
     from fmiqa_utils.scorer import Scorer, Settings
 
+    settings = settings if isinstance(settings, Settings) else Settings()
+    _look_before(pairs, settings.small_images, strict, say)
     folders, manifests = [], []
     for backbone, weights in chosen:
         model = load_backbone(
             backbone, weights, normalize=normalize, precision=precision, device=pick_device(device)
         )
-        scorer = Scorer(model, settings if isinstance(settings, Settings) else Settings(), batch=batch)
+        scorer = Scorer(model, settings, batch=batch)
         key = digest(run_key(scorer), list(transforms), transform_pairs)[:10]
         parts = (backbone, model.weights, normalize, precision)
         folder = scores_root() / plain(str(pairs["dataset"].iloc[0])) / f"{plain('_'.join(parts))}-{key}"
@@ -127,6 +129,22 @@ def extract_run(
         folders.append(folder)
     save_run(name, folders)
     return manifests
+
+
+def _look_before(pairs: pd.DataFrame, small_images: str, strict: bool, say: Callable[[str], object]) -> None:
+    """Say what will fail before hours are spent. Raises InputError if every pair will, or any and `strict`."""
+    from fmiqa_utils.dataset_check import glance
+    from fmiqa_utils.features import WINDOW
+
+    problems = glance(pairs, WINDOW if small_images == "error" else 0)
+    if not problems:
+        return
+    first = next(iter(problems.values()))
+    count = f"{len(problems)} of {len(pairs)} pairs cannot be scored; the first: {first}"
+    if strict or len(problems) == len(pairs):
+        way_out = " Use --small-images resize or pad." if "px window" in first else ""
+        raise InputError(count + way_out)
+    say(f"{count} They become rows without a value, each with its reason.")
 
 
 def save_run(name: str, folders: Sequence[Path]) -> Path:

@@ -36,6 +36,7 @@ SCORE_COLUMNS = [
 ]
 FAILURE_COLUMNS = ["pair_id", "transform", "file", "reason"]
 MANIFEST = "manifest.json"
+TEMPORARY = ".writing-"
 PAIRS = "pairs.table"  # Parquet; not named .parquet, for a glob over shards must not find it
 
 
@@ -64,7 +65,7 @@ def write_atomically(path: Path, data: bytes) -> Path:
     """`data` at `path`, whole or not at all. Raises InputError when the disk is full or the folder cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     except OSError as error:
         raise InputError(f"{path.parent} cannot be written: {error.strerror}.") from error
     try:
@@ -185,6 +186,8 @@ def sole_writer(run: Path, patience: float = 3600, waiting: object = None) -> It
             f"another run has been writing to {run} for {patience:.0f} s: stop it or choose another output."
         ) from None
     try:
+        for leftover in run.glob(f"{TEMPORARY}*"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
