@@ -277,9 +277,12 @@ def statistics_grid(table: pd.DataFrame, distance: str, variant: str = "publishe
 
 
 def interval_plot(
-    table: pd.DataFrame, labels: Sequence[str], title: str, statistic: str = "srcc", zero: bool = False
+    table: pd.DataFrame, labels: Sequence[str], title: str, statistic: str = "srcc", zero: str = ""
 ) -> Figure:
-    """One row per line of `table`: the statistic as a dot with its interval; columns backbone, variant, STATISTIC, _lo, _hi."""
+    """One row per line of `table`: the statistic as a dot with its interval; columns backbone, variant, STATISTIC, _lo, _hi.
+
+    `zero`: what lies right of zero, for a plot of differences.
+    """
     figure, ax = plt.subplots(figsize=(FULL * 0.72, 0.55 + 0.22 * len(table)))
     for y, (_, row) in enumerate(table.iterrows()):
         colour = family_colour(str(row["backbone"]))
@@ -293,9 +296,7 @@ def interval_plot(
     ax.grid(False, axis="y")
     if zero:
         ax.axvline(0, color="#444444", lw=0.8)
-        ax.set_xlabel(
-            "difference in SRCC with 95 % interval; right of zero: intermediate features are better"
-        )
+        ax.set_xlabel(f"difference in SRCC with 95 % interval\n{zero}")
     else:
         ax.set_xlabel(f"{STATISTIC_NAMES[statistic]} with 95 % interval over references\n(higher is better)")
     figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
