@@ -132,7 +132,7 @@ class FeatureDistance(nn.Module):
                 raise InputError(
                     f"{name} is on {image.device} and the metric on {self.backbone.mean.device}: move one of them."
                 )
-            low, high = float(image.min()), float(image.max())
+            low, high = (float(v) for v in image.detach().aminmax())
             if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):
                 raise InputError(f"{name} must lie in [0, 1], and spans [{low:.3g}, {high:.3g}].")
         if dist.shape != ref.shape:
