@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from fmiqa_utils.console import brief, err, out, progress_bar, table
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.options import Direction, Labels, Root
 
 app = typer.Typer()
@@ -23,17 +24,34 @@ def published(
     fit: Annotated[
         bool, typer.Option("--fit", help="Also PLCC after the logistics (minutes for PIPAL).")
     ] = False,
+    run: Annotated[
+        str | None, typer.Option(help="Also compare pair by pair with this run of ours on the same dataset.")
+    ] = None,
 ) -> None:
     """Correlations of other people's per-image results, pooled and within reference."""
     from fmiqa_utils.published import published_correlations, published_table, read_published
 
     if path is None:
+        if run:
+            raise InputError("--run compares with per-image results: name their folder too.")
         out.print(table(published_table().round(3), "Published results (arXiv 2409.07650)"))
         return
     results = read_published(path)
     out.print(table(published_correlations(results, fit=fit).round(3), f"Results in {path.name}"))
     for problem in results.problems.itertuples():
         err.print(f"{problem.file}: {problem.problem}", style="red", markup=False)
+    if run:
+        from fmiqa_utils.published_agreement import agreement
+        from fmiqa_utils.runs import load_run
+
+        same, beside = agreement(results, load_run(run))
+        out.print(table(same.round(6), f"Pair by pair: run {run} against {path.name}"))
+        out.print(
+            table(
+                beside.drop(columns=["normalize", "feature"]).round(4),
+                "Correlations with the published labels",
+            )
+        )
 
 
 @app.command()

@@ -7,9 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fmiqa_utils.coefficients import FloatArray, krcc, plcc, srcc
-from fmiqa_utils.correlation import KEYS, wide_scores
+from fmiqa_utils.correlation import KEYS, correlation_table, wide_scores
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.published import Published, oriented, parse_method
+from fmiqa_utils.published import Published, oriented, parse_method, published_table
+from fmiqa_utils.runs import Run
 from fmiqa_utils.within import mean_over_refs, srcc_within
 
 # A difference below 1e-6 is rounding in fp32 where vectors nearly agree: relative to this floor it is below 1e-3.
@@ -64,6 +65,41 @@ def compare_with_ours(
     )
     agreement = pd.concat([counts, _differences(columns, mine["pair_id"].to_numpy())], axis=1)
     return Comparison(agreement, _side_by_side(columns, matched))
+
+
+def agreement(published: Published, run: Run) -> Comparison:
+    """`compare_with_ours` for a run, with those of its transforms that were scored for every pair."""
+    counts = run.scores.groupby("transform", observed=True)["pair_id"].nunique()
+    whole = counts.index[counts == len(run.pairs)]
+    return compare_with_ours(published, run.scores[run.scores["transform"].isin(whole)], run.pairs)
+
+
+def beside_published(run: Run, n_resamples: int = 1000) -> pd.DataFrame:
+    """A run's whole-model values beside the published ones of the same dataset, backbone and distance.
+
+    Columns: method, backbone, weights, normalize, distance, feature, n, srcc (ours) with srcc_lo and srcc_hi, srcc_published,
+    plcc, plcc_published, krcc, krcc_published. Empty where nothing was published for the dataset or the backbones.
+    """
+    known = published_table()
+    known = known[(known["dataset"] == run.dataset) & (known["transform"] == "none")]
+    if known.empty:
+        return pd.DataFrame()
+    names = _our_names(known["method"].tolist()).drop(columns=["name", "transform"])
+    ours = _comparable(run.scores[run.scores["transform"] == "none"])
+    table = correlation_table(ours, run.pairs, n_resamples=n_resamples, fit=False).astype({"feature": str})
+    both = names.merge(table, on=["backbone", "feature", "distance"])
+    both = both.merge(known[["method", "srcc", "plcc", "krcc"]], on="method", suffixes=("", "_published"))
+    columns = [
+        "srcc",
+        "srcc_lo",
+        "srcc_hi",
+        "srcc_published",
+        "plcc",
+        "plcc_published",
+        "krcc",
+        "krcc_published",
+    ]
+    return both[["method", "backbone", "weights", "normalize", "distance", "feature", "n", *columns]]
 
 
 def match_pairs(table: pd.DataFrame, pairs: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -70,6 +70,15 @@ def resampling_difference_caption(
     )
 
 
+def resampling_intervals_caption(table: pd.DataFrame) -> str:
+    """For an interval plot of `resampling_intervals`: which differences are sure under which resampling."""
+    rows = [
+        f"{print_name(str(r.method))}, {r.drawn} drawn: {r.difference:+.4f} [{r.lower:+.4f}, {r.upper:+.4f}]"
+        for r in table.itertuples()
+    ]
+    return f"Difference in SRCC to the embedding's cosine with 95 % bootstrap intervals. {'; '.join(rows)}. {SOURCE}"
+
+
 def fitted_dumbbells_caption(table: pd.DataFrame) -> str:
     """For `fitted_dumbbells`: the largest gap on each dataset."""
     rows = main_methods(table)

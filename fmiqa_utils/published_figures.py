@@ -18,6 +18,7 @@ from fmiqa_utils.published import Published, oriented, parse_method, robustness_
 ORDER = ("live", "tid2013", "pipal")
 BASELINES = ("psnr", "msssim", "fsim", "lpips", "lpips_vgg", "dists", "stlpips_alex")
 MOVES = {"tra-1": (">", "shifted by 1 %"), "sca-1": ("s", "scaled by 1 %"), "rot-1": ("D", "rotated by 1°")}
+RESAMPLED = ("dinov1_cos", "dinov1_l2")  # against the embedding of the same model
 ROW = 0.165  # inches, the height of a row of dots
 CLIMB = 3  # ranks, what is drawn as a thick line
 INK = "#222222"
@@ -185,6 +186,22 @@ def difference_samples(
     for name, clusters in (("images", np.arange(len(table))), ("references", table["ref"].str.lower())):
         samples[name] = bootstrap_srcc(values, quality, clusters, n_resamples, seed)
     return {name: pair[:, 0] - pair[:, 1] for name, pair in samples.items()}
+
+
+def resampling_intervals(
+    published: Published, methods: tuple[str, ...] = RESAMPLED, dataset: str = "tid2013"
+) -> pd.DataFrame:
+    """Difference in SRCC to the embedding with its 95 % interval, images drawn and references drawn: a row for each.
+
+    The packaged table is `resampling_intervals(read_published(FOLDER))` with its source.
+    """
+    rows = []
+    for method in methods:
+        samples = difference_samples(published, method, dataset=dataset)
+        for drawn in ("images", "references"):
+            lower, upper = (float(end[0]) for end in interval(samples[drawn][:, None]))
+            rows.append((dataset, method, drawn, float(samples["all"][0]), lower, upper))
+    return pd.DataFrame(rows, columns=["dataset", "method", "drawn", "difference", "lower", "upper"])
 
 
 def robustness_rows(table: pd.DataFrame) -> pd.DataFrame:

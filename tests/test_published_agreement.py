@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.published import Published, read_published
-from fmiqa_utils.published_agreement import compare_with_ours, match_pairs
+from fmiqa_utils.published import Published, published_table, read_published
+from fmiqa_utils.published_agreement import agreement, beside_published, compare_with_ours, match_pairs
+from fmiqa_utils.runs import Run
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "published"
 
@@ -192,3 +193,46 @@ def test_the_released_live_scores_as_if_they_were_ours() -> None:
     assert (row["n_matched"], row["n_unmatched_ours"], row["worst_relative"]) == (779, 0, 0)
     both = comparison.side_by_side.iloc[0]
     assert both["srcc_ours"] == both["srcc_published"] == pytest.approx(0.965, abs=5e-4)
+
+
+def our_run(**keys: object) -> Run:
+    pairs = our_pairs()
+    scores = column(pairs, [1.0, 2.0, 4.0, 3.3, 7.0], **keys)
+    return Run("r", scores, pairs, pd.DataFrame(), [{"dataset": "tid2013"}])
+
+
+def test_a_run_is_compared_with_a_folder_of_results(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {"dis": DIS, "ref": [f"I{d[1:3]}.BMP" for d in DIS], "mos": [-q for q in QUALITY], "pred": DINO}
+    )
+    rows.to_csv(tmp_path / "tid2013_dinov1_l2.csv", index=False)
+    same, beside = agreement(read_published(tmp_path), our_run())
+    assert same["n_matched"].tolist() == [4]
+    assert same["worst_relative"].item() == pytest.approx(0.1)
+    assert same["worst_pair"].item().lower() == "i02_01_2.bmp"
+    assert beside["srcc_ours"].item() == pytest.approx(beside["srcc_published"].item()) == pytest.approx(0.8)
+
+
+def test_moves_of_a_part_of_the_pairs_are_left_out(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {"dis": DIS, "ref": [f"I{d[1:3]}.BMP" for d in DIS], "mos": [-q for q in QUALITY], "pred": DINO}
+    )
+    rows.to_csv(tmp_path / "tid2013_dinov1_l2.csv", index=False)
+    run = our_run()
+    moved = run.scores.head(2).assign(transform="tra-1")
+    more = Run("r", pd.concat([run.scores, moved]), run.pairs, run.failures, run.manifests)
+    assert agreement(read_published(tmp_path), more).agreement["transform"].tolist() == ["none"]
+
+
+def test_published_numbers_stand_beside_ours_without_any_file() -> None:
+    beside = beside_published(our_run(), n_resamples=200)
+    assert beside["method"].tolist() == ["dinov1_l2"]
+    packaged = published_table().query(
+        "dataset == 'tid2013' and method == 'dinov1_l2' and transform == 'none'"
+    )
+    assert beside["srcc_published"].item() == packaged["srcc"].item()
+    assert beside["srcc"].item() == pytest.approx(0.9)  # ranks 1 2 4 3 5 against 1 … 5, by hand
+    assert beside_published(our_run(backbone="dinov2_vits14")).empty
+    elsewhere = our_run()
+    elsewhere.manifests[0]["dataset"] = "demo"
+    assert beside_published(elsewhere).empty

@@ -1,6 +1,7 @@
 """The figures of the published results: what is drawn where, in which colour, and that nothing is cut."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,6 +17,8 @@ from fmiqa_utils.published import (
     Published,
     published_correlations,
     published_table,
+    read_published,
+    resampling_table,
 )
 from fmiqa_utils.published_figures import (
     MOVES,
@@ -25,6 +28,7 @@ from fmiqa_utils.published_figures import (
     print_name,
     rank_slopes,
     resampling_difference,
+    resampling_intervals,
     robustness_dots,
     srcc_dots,
     within_ranks,
@@ -203,3 +207,15 @@ def test_only_embeddings_or_only_one_distance_can_be_drawn() -> None:
     assert len(dots(srcc_dots(embeddings).axes[0], "embedding, cosine")) == 5
     l2 = TABLE[TABLE["distance"] == "l2"]
     assert srcc_dots(l2).axes[0].get_title(loc="left") == "LIVE R2"
+
+
+def test_packaged_intervals_are_those_of_the_released_scores() -> None:
+    packaged = resampling_table().drop(columns="source")
+    assert packaged["difference"].round(4).tolist() == [0.0027, 0.0027, 0.0089, 0.0089]
+    sure = (packaged["lower"] > 0).tolist()
+    assert sure == [True, False, True, True]  # cosine: by images only; l2: by references too
+    folder = Path(__file__).resolve().parents[2] / "shared" / "published"
+    if not folder.is_dir():
+        pytest.skip("the released per-image scores (../shared/published) are not here")
+    made = resampling_intervals(read_published(folder / "tid2013.parquet")).round(6)
+    pd.testing.assert_frame_equal(made, packaged, atol=2e-6)
