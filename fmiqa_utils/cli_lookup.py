@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fmiqa_utils.console import brief, err, out, progress_bar, table
+from fmiqa_utils.console import brief, err, out, progress_bar, short, table
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.options import Direction, Labels, Root
 
@@ -52,6 +52,29 @@ def published(
                 "Correlations with the published labels",
             )
         )
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str] | None, typer.Argument(help="Names of runs; none: every run there is.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for leaderboard.csv, .md and .tex; figures/compare by default."),
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples over references.")] = 1000,
+) -> None:
+    """A leaderboard across the datasets and backbones of several runs, printed and saved as CSV, Markdown and LaTeX."""
+    from fmiqa_utils.compare import leaderboard, save_leaderboard, side_by_side
+    from fmiqa_utils.paths import figures_root
+    from fmiqa_utils.runs import known_runs, load_run
+
+    loaded = [load_run(name) for name in runs or known_runs()]
+    board = leaderboard(loaded, n_resamples=resamples)
+    out.print(table(side_by_side(board, bold="[bold]{}[/]"), "SRCC with 95 % interval over references"))
+    for warning in dict.fromkeys(run.warning for run in loaded if run.warning):
+        err.print(f"[bold red]{warning}[/]")
+    for path in save_leaderboard(board, output or figures_root() / "compare"):
+        out.print(f"Saved {short(path)}")
 
 
 @app.command()

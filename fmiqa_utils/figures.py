@@ -291,7 +291,7 @@ def interval_plot(
         hollow = row.get("variant") == "corrected"
         ax.plot(row[statistic], y, mark, ms=4.5, color=colour, mfc="white" if hollow else colour)
     ax.set_yticks(range(len(table)), list(labels))
-    ax.invert_yaxis()
+    ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(True, axis="x")
     ax.grid(False, axis="y")
     if zero:

@@ -153,12 +153,17 @@ def save_run(name: str, folders: Sequence[Path]) -> Path:
     return write_atomically(_index(name), json.dumps({"scores": listed}, indent=1).encode())
 
 
+def known_runs() -> list[str]:
+    """Names of the runs that were saved here."""
+    return sorted(p.stem for p in (scores_root() / "runs").glob("*.json"))
+
+
 def run_folders(name: str) -> list[Path]:
     """The score folders of run `name`. Raises InputError for an unknown name."""
     try:
         return [scores_root() / f for f in json.loads(_index(name).read_text())["scores"]]
     except FileNotFoundError:
-        known = sorted(p.stem for p in _index(name).parent.glob("*.json"))
+        known = known_runs()
         hint = near(name, known) if known else "none is there yet."
         raise InputError(
             f"there is no run called {name!r} ({hint}) Extract it first: notebook 01_extract or `fmiqa extract --run {name}`."

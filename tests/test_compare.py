@@ -1,0 +1,105 @@
+"""The leaderboard over runs: what is best where, who is grouped with whom, and what goes into each file."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmiqa_utils.compare import leaderboard, save_leaderboard, side_by_side, to_latex
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.runs import Run
+from fmiqa_utils.scores import SCORE_COLUMNS
+
+N_REFS, PER_REF = 6, 5
+QUALITY = np.tile(np.arange(PER_REF, 0, -1.0), N_REFS)
+
+
+def a_run(dataset: str, weights: str, seed: int, backbone: str = "dino_vits16", psnr_seed: int = 0) -> Run:
+    """Block 1 is perfect, block 0 and the rest are noisy; PSNR depends on `psnr_seed` alone."""
+    rng = np.random.default_rng(seed)
+    columns = {
+        (backbone, weights, "none", 0, "cos"): -QUALITY + 3 * rng.normal(size=QUALITY.size),
+        (backbone, weights, "none", 1, "cos"): -QUALITY,
+        (backbone, weights, "none", "joint", "cos"): -QUALITY + rng.normal(size=QUALITY.size),
+        (backbone, weights, "none", "embedding", "cos"): -QUALITY + 5 * rng.normal(size=QUALITY.size),
+        ("baseline", "none", "none", "image", "psnr"): QUALITY
+        + 2 * np.random.default_rng(psnr_seed).normal(size=QUALITY.size),
+    }
+    rows = [
+        (dataset, f"p{i}", b, w, n, "none", feature, distance, "published", value)
+        for (b, w, n, feature, distance), values in columns.items()
+        for i, value in enumerate(values)
+    ]
+    pairs = pd.DataFrame(
+        {
+            "dataset": dataset,
+            "pair_id": [f"p{i}" for i in range(QUALITY.size)],
+            "ref": np.repeat(range(N_REFS), PER_REF).astype(str),
+            "quality": QUALITY,
+        }
+    )
+    manifest = {"dataset": dataset, "backbone": backbone, "weights": weights}
+    return Run(dataset, pd.DataFrame(rows, columns=SCORE_COLUMNS), pairs, pd.DataFrame(), [manifest])
+
+
+def boards() -> pd.DataFrame:
+    runs = [
+        a_run("live", "pretrained", 0),
+        a_run("live", "untrained", 1),
+        a_run("tid2013", "pretrained", 2),
+        a_run("tid2013", "pretrained", 3, backbone="dino_vitb16"),
+    ]
+    return leaderboard(runs, n_resamples=100)
+
+
+def test_the_best_block_is_found_and_its_lead_is_judged_elsewhere() -> None:
+    table = boards()
+    best = table[(table["features"] == "best block") & (table["dataset"] == "live")]
+    assert best["feature"].tolist() == [1, 1]
+    np.testing.assert_allclose(best["srcc"], 1)
+    embedding = table[(table["features"] == "embedding") & (table["dataset"] == "live")]
+    np.testing.assert_allclose(best["apparent_lead"], 1 - embedding["srcc"])
+    assert (best["held_out_lead"] > 0).all()
+    assert table[table["features"] == "embedding"]["held_out_lead"].isna().all()
+
+
+def test_one_baseline_per_dataset_and_untrained_weights_last() -> None:
+    table = boards()
+    assert (table["features"] == "image").groupby(table["dataset"]).sum().to_dict() == {
+        "live": 1,
+        "tid2013": 1,
+    }
+    live = table[table["dataset"] == "live"]
+    assert live["weights"].drop_duplicates().tolist() == ["none (classic metric)", "pretrained", "untrained"]
+    for _, group in table.groupby(["dataset", "weights"]):
+        assert group["srcc"].is_monotonic_decreasing
+
+
+def test_bold_is_the_best_of_its_dataset_and_weights() -> None:
+    wide = side_by_side(boards())
+    assert list(wide.columns[-2:]) == ["live", "tid2013"]
+    bold = wide[wide["live"].str.startswith("**")]
+    assert bold["weights"].tolist() == ["none (classic metric)", "pretrained", "untrained"]
+    assert bold["features"].tolist() == ["image", "best block", "best block"]
+    only = wide[(wide["weights"] == "untrained")]
+    assert (only["tid2013"] == "–").all()
+
+
+def test_the_three_files(tmp_path: Path) -> None:
+    table = boards()
+    csv, markdown, latex = save_leaderboard(table, tmp_path)
+    pd.testing.assert_series_equal(pd.read_csv(csv)["srcc"], table["srcc"])
+    assert len(markdown.read_text().splitlines()) == 2 + len(side_by_side(table)) + 2
+    text = latex.read_text()
+    assert text.count(r"\midrule") == 3
+    assert r"\textbf{1.000} [1.000, 1.000]" in text
+    assert "dino\\_vits16" in text
+    assert text == to_latex(table)
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(InputError, match="there is no run"):
+        leaderboard([])
+    with pytest.raises(InputError, match=r"two runs hold dino_vits16 \(pretrained\) on live"):
+        leaderboard([a_run("live", "pretrained", 0), a_run("live", "pretrained", 9)], n_resamples=20)
