@@ -1,15 +1,41 @@
-"""The classic metrics that every table shows beside the foundation models: PSNR and SSIM (scikit-image)."""
+"""The classic metrics that stand beside the foundation models: PSNR and SSIM always (scikit-image), others through pyiqa."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
+import torch
 from skimage.metrics import structural_similarity
 
+from fmiqa_utils.errors import InputError, near
+
 BASELINES = ("psnr", "ssim")  # higher is better, unlike every distance
+THROUGH_PYIQA = ("ms_ssim", "fsim", "lpips", "dists")
 PSNR_OF_EQUAL = 100.0  # dB, in place of infinity
 
 
-def baseline_values(ref: np.ndarray, dist: np.ndarray) -> np.ndarray:
-    """PSNR (dB over R, G and B together) and SSIM of uint8 images [H, W, 3], in the order of `BASELINES`."""
-    return np.array([psnr(ref, dist), ssim(ref, dist)])
+def choose_baselines(words: str) -> tuple[str, ...]:
+    """ "all" or names by commas → names, PSNR and SSIM always among them.
+
+    Raises InputError for an unknown name, where pyiqa is not installed, and where a metric's own weights are out of reach.
+    """
+    asked = [w.strip() for w in words.split(",") if w.strip()]
+    names = (*BASELINES, *THROUGH_PYIQA) if words == "all" else tuple(dict.fromkeys((*BASELINES, *asked)))
+    for name in names:
+        if name not in BASELINES + THROUGH_PYIQA:
+            raise InputError(
+                f"there is no baseline {name!r}; {near(name, [*BASELINES, *THROUGH_PYIQA, 'all'])}"
+            )
+        if name in THROUGH_PYIQA:
+            _pyiqa_metric(name)
+    return names
+
+
+def baseline_values(ref: np.ndarray, dist: np.ndarray, names: Sequence[str] = BASELINES) -> np.ndarray:
+    """The metrics `names` of uint8 images [H, W, 3]: PSNR in dB over R, G and B together, the others without unit."""
+    own: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"psnr": psnr, "ssim": ssim}
+    return np.array([own[n](ref, dist) if n in own else _through_pyiqa(n, ref, dist) for n in names])
 
 
 def psnr(ref: np.ndarray, dist: np.ndarray) -> float:
@@ -26,3 +52,26 @@ def ssim(ref: np.ndarray, dist: np.ndarray) -> float:
             *luma, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
     )
+
+
+def _through_pyiqa(name: str, ref: np.ndarray, dist: np.ndarray) -> float:
+    x, y = (torch.from_numpy(i.copy()).permute(2, 0, 1)[None].float() / 255 for i in (dist, ref))
+    with torch.no_grad():
+        return float(_pyiqa_metric(name)(x, y))
+
+
+@cache
+def _pyiqa_metric(name: str) -> Any:
+    """pyiqa's implementation, the one that the authors of ZS-IQA measured with; on the CPU, beside the decoding."""
+    try:
+        import pyiqa
+    except ImportError:
+        raise InputError(
+            f"the baseline {name} needs pyiqa: install the extra with pip install 'fmiqa[baselines]', or leave it out."
+        ) from None
+    try:
+        return pyiqa.create_metric(name, device="cpu")
+    except OSError as error:  # the download of a network's weights
+        raise InputError(
+            f"the weights of the baseline {name} could not be fetched ({error}): leave it out, or run once with a network."
+        ) from error

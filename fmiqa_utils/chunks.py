@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fmiqa_utils.baselines import BASELINES, baseline_values
+from fmiqa_utils.baselines import baseline_values
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.features import cut_windows, fit_small, window_boxes
 from fmiqa_utils.images import file_facts, read_bytes_rgb
@@ -50,7 +50,7 @@ def score_chunk(chunk: Chunk, scorer: Scorer) -> ChunkResult:
     reader = _Reader(chunk, scorer)
     names = list(chunk.pairs["pair_id"])
     totals = np.zeros((len(names), len(scorer.columns)))
-    baselines = np.full((len(names), len(BASELINES)), np.nan)
+    baselines = np.full((len(names), len(scorer.settings.baselines)), np.nan)
     counts = np.zeros(len(names), int)
     try:
         boxes = window_boxes(*reader.reference().shape[:2])
@@ -143,7 +143,7 @@ class _Reader:
                 raise InputError(f"{self.paths[i]} and its reference differ in size: {sizes} px.")
             ref, dist = apply_transform(self._raw_ref, raw, self.chunk.transform)
             if i not in self.baselines:
-                self.baselines[i] = baseline_values(ref, dist)
+                self.baselines[i] = baseline_values(ref, dist, self.scorer.settings.baselines)
             return fit_small(dist, self.scorer.settings.small_images, self.paths[i])
         except InputError as error:
             self.fail(i, str(error))
@@ -181,7 +181,7 @@ def _rows(chunk: Chunk, scorer: Scorer, means: np.ndarray, baselines: np.ndarray
     """The chunk's values as long rows, pair by pair."""
     b = scorer.backbone
     own = [(b.name, b.weights, b.normalize, *c) for c in scorer.columns]
-    own += [("baseline", "none", "none", "image", name, "published") for name in BASELINES]
+    own += [("baseline", "none", "none", "image", name, "published") for name in scorer.settings.baselines]
     values = np.hstack([means, baselines])
     ids = chunk.pairs["pair_id"].to_numpy()
     table = pd.DataFrame(

@@ -13,6 +13,7 @@ from fmiqa_utils.console import err, out, progress_bar, short, table, warn_untra
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.options import (
     Backbone,
+    Baselines,
     Dataset,
     Device,
     Direction,
@@ -71,6 +72,7 @@ def extract(
     transform_pairs: Annotated[
         int, typer.Option(help="Pairs scored under the transforms, evenly spaced; 0: all.")
     ] = 0,
+    baselines: Baselines = "psnr,ssim",
     normalize: Normalize = "none",
     precision: Precision = "fp32",
     small_images: Small = "error",
@@ -79,6 +81,7 @@ def extract(
     strict: Strict = False,
 ) -> None:
     """Score every pair of a dataset; a stopped run goes on where it stopped."""
+    from fmiqa_utils.baselines import choose_baselines
     from fmiqa_utils.datasets import load_pairs
     from fmiqa_utils.runs import choose, extract_run, split_names
     from fmiqa_utils.scorer import Settings
@@ -86,7 +89,12 @@ def extract(
     if dataset == "demo":
         _build_demo()
     pairs = load_pairs(dataset, root, labels=labels, direction=direction)
-    settings = Settings(chosen_distances(distance), chosen_variants(variant), small_images=small_images)
+    settings = Settings(
+        chosen_distances(distance),
+        chosen_variants(variant),
+        small_images=small_images,
+        baselines=choose_baselines(baselines),
+    )
     chosen = choose(backbone, weights, dataset)
     warn_untrained(chosen)
     with progress_bar("pairs") as update:

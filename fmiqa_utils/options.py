@@ -34,6 +34,12 @@ Distance = Annotated[str, typer.Option(help="all, or some of l2, cos, skld, jsd,
 Variant = Annotated[
     str, typer.Option(help="published (what the released code computes), corrected, or both.")
 ]
+Baselines = Annotated[
+    str,
+    typer.Option(
+        help="psnr and ssim always; all, or any of ms_ssim, fsim, lpips, dists (extra baselines: pyiqa)."
+    ),
+]
 Small = Annotated[str, typer.Option(help="What to do with images under 224 px: error, resize or pad.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 RunName = Annotated[str | None, typer.Option(help="Name of the run; the dataset's by default.")]

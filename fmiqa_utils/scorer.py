@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fmiqa_utils.backbones import WINDOW, Backbone
+from fmiqa_utils.baselines import BASELINES
 from fmiqa_utils.distances import distances, embedding_cos
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.features import to_input
@@ -28,6 +29,7 @@ class Settings:
     )
     small_images: str = "error"
     seed: int = 0  # of swd's directions
+    baselines: tuple[str, ...] = BASELINES
 
 
 @dataclass
