@@ -30,7 +30,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d_in] → [..., d_out]."""
-        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class CrossAttention(nn.Module):
@@ -45,7 +45,7 @@ class CrossAttention(nn.Module):
         """[B, N, 64]."""
         q, k, v = self._heads(x, tokens)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, tokens: Tensor) -> Tensor:
         """What is attended to: [B, heads, N, M], rows sum to one."""
@@ -98,7 +98,7 @@ class Learner(nn.Module):
         """x [B, N, D] before block `i`, with the local distortion features added."""
         d = self.down_proj[i](x)
         d = d + self.cross_attn[i](d, tokens)
-        return x + self.up_proj[i](d) * self.scale_factor[i]  # type: ignore[no-any-return]
+        return x + self.up_proj[i](d) * self.scale_factor[i]
 
 
 class LoDa(nn.Module):
@@ -145,7 +145,7 @@ class LoDa(nn.Module):
             if tokens is not None:
                 x = self.learner.injected(i, x, tokens)
             x = block(x)
-        return self.learner.head(self.dropout(self.vit.norm(x)[:, 0]))  # type: ignore[no-any-return]
+        return self.learner.head(self.dropout(self.vit.norm(x)[:, 0]))
 
     def local_tokens(self, x: Tensor) -> Tensor:
         """The extractor's tokens of images [B, 3, 224, 224] → [B, 196, 64]; the CNN takes no gradient."""
@@ -157,7 +157,7 @@ class LoDa(nn.Module):
     def embedded(self, x: Tensor) -> Tensor:
         """The ViT's tokens before its first block; nothing here is trained."""
         with torch.no_grad():
-            return self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(x)))  # type: ignore[no-any-return]
+            return self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(x)))
 
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that training changes."""

@@ -1,0 +1,125 @@
+"""What a trained LoDa says of images, and how well that agrees with people."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fmiqa_utils.coefficients import krcc, plcc, srcc
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.loda.data import TEST_CROPS, evaluation_crops
+from fmiqa_utils.loda.model import CNN, VIT, LoDa
+from fmiqa_utils.loda.train import Options, build, predict_crops
+from fmiqa_utils.logistic import fit_logistic
+
+SUFFIXES = {".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".ppm", ".gif"}
+Progress = Callable[[int, int], object]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint of ours or a released one {"learner", "bn_buffer"}; nothing in it is executed.
+
+    Raises InputError for a missing or damaged file and for one without a learner.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no checkpoint {path}: `fmiqa loda train` writes best.ckpt.") from None
+    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+        raise InputError(
+            f"{path} is not a readable checkpoint ({str(error).splitlines()[0][:120]})."
+        ) from error
+    if not isinstance(checkpoint, dict) or "learner" not in checkpoint:
+        raise InputError(f"{path} is no LoDa checkpoint: it has no part called learner.")
+    return checkpoint
+
+
+def load_checkpoint(
+    path: str | Path, vit: str | None = None, cnn: str | None = None, weights: str | None = None
+) -> LoDa:
+    """A trained model in eval mode, with the frozen parts that it was trained with.
+
+    vit, cnn, weights: needed only for a released checkpoint that does not say, or to insist. Raises InputError where they do not fit.
+    """
+    checkpoint = read_checkpoint(path)
+    facts = checkpoint.get("fmiqa", {})
+    options = Options(
+        vit=vit or facts.get("vit", VIT),
+        cnn=cnn or facts.get("cnn", CNN),
+        weights=weights or facts.get("weights", "pretrained"),
+        bn=facts.get("bn", "frozen"),
+        inject=facts.get("inject", True),
+    )
+    model = build(options)
+    model.load_released(checkpoint)
+    return model.eval()
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The images among files and, sorted, inside folders. Raises InputError for a path that is not there and for no image at all."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist.")
+        found += (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        )
+    if not found:
+        raise InputError(f"there is no image in {', '.join(map(str, paths))}.")
+    return found
+
+
+def predict(
+    model: LoDa,
+    paths: Sequence[str | Path],
+    *,
+    crops: int = TEST_CROPS,
+    device: str = "cpu",
+    progress: Progress = lambda *_: None,
+) -> pd.DataFrame:
+    """A row per image: file, prediction (mean over crops, in [−1, 1]), spread (standard deviation over crops), crops.
+
+    Raises InputError for an image that cannot be read.
+    """
+    model = model.to(device).eval()
+    rows = []
+    for done, path in enumerate(paths, 1):
+        values = predict_crops(model, evaluation_crops(path, crops)[None].to(device))[0].double().cpu()
+        rows.append((str(path), float(values.mean()), float(values.std(unbiased=False)), crops))
+        progress(done, len(paths))
+    return pd.DataFrame(rows, columns=["file", "prediction", "spread", "crops"])
+
+
+def evaluate(model: LoDa, table: pd.DataFrame, **options: Any) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Predictions of a labelled table, and how they agree with its labels (`agreement`)."""
+    predicted = predict(model, list(table["dist_path"]), **options)
+    rows = table.drop(columns="dist_path").assign(
+        prediction=predicted["prediction"], spread=predicted["spread"]
+    )
+    return rows, agreement(rows)
+
+
+def agreement(rows: pd.DataFrame) -> dict[str, float]:
+    """srcc, plcc (raw), plcc_fit4 (after the 4-parameter logistic) and krcc of columns prediction and quality, and n."""
+    prediction, quality = rows["prediction"].to_numpy(float), rows["quality"].to_numpy(float)
+    column = prediction[:, None]
+    return {
+        "n": len(rows),
+        "srcc": float(srcc(column, quality)[0]),
+        "plcc": float(plcc(column, quality)[0]),
+        "plcc_fit4": float(fit_logistic(prediction, quality, 4).plcc),
+        "krcc": float(krcc(column, quality)[0]),
+    }
+
+
+def summary(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Median, lowest and highest of every statistic over splits: the published way to report LoDa is the median."""
+    names = ["srcc", "plcc", "plcc_fit4", "krcc"]
+    values = np.array([[r[n] for n in names] for r in results])
+    rows = {"median": np.median(values, 0), "lowest": values.min(0), "highest": values.max(0)}
+    return (
+        pd.DataFrame(rows, index=pd.Index(names, name="statistic")).assign(splits=len(results)).reset_index()
+    )

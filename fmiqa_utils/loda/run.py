@@ -1,0 +1,79 @@
+"""A LoDa run: one dataset, one set of options, some of its ten splits; a split that is done is not trained again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.loda.evaluate import evaluate, load_checkpoint
+from fmiqa_utils.loda.splits import parts_of, read_splits, save_splits
+from fmiqa_utils.loda.train import Options, fit
+from fmiqa_utils.paths import scores_root
+from fmiqa_utils.provenance import versions
+from fmiqa_utils.runs import plain
+from fmiqa_utils.scores import digest, sole_writer, write_atomically
+
+
+def run_folder(table: pd.DataFrame, options: Options) -> Path:
+    """Where a run is kept: its name covers the labels and every option, so that nothing is mixed up."""
+    key = digest(asdict(options), table.drop(columns="dist_path").astype(str).values.tolist())[:10]
+    name = (
+        f"{table['dataset'].iloc[0]}_{options.vit}_{options.cnn}{'' if options.inject else '_no-injection'}"
+    )
+    return scores_root() / "loda" / f"{plain(name)}-{key}"
+
+
+def train(
+    table: pd.DataFrame,
+    options: Options,
+    *,
+    splits: Sequence[int] = (0,),
+    split_file: Path | None = None,
+    folder: Path | None = None,
+    **how: Any,
+) -> list[dict[str, Any]]:
+    """Train and test on every split in `splits`; returns their results, in order.
+
+    A result holds split, folder, weights, n, srcc, plcc, plcc_fit4, krcc; `how` goes to
+    `train.fit`. Raises InputError for a split that does not exist, and as `fit` does.
+    """
+    folder = folder or run_folder(table, options)
+    if split_file is None:
+        split_file = save_splits(folder / "splits.json", table)
+    parts = read_splits(split_file, table)
+    wrong = [s for s in splits if not 0 <= s < len(parts)]
+    if wrong:
+        raise InputError(f"there is no split {wrong[0]}: {split_file.name} has splits 0 … {len(parts) - 1}.")
+    results = []
+    with sole_writer(folder):
+        for number in splits:
+            results.append(_one_split(table, parts[number], options, folder / f"split-{number}", number, how))
+    write_atomically(
+        folder / "run.json",
+        json.dumps({"options": asdict(options), "versions": versions()}, indent=1).encode(),
+    )
+    return results
+
+
+def _one_split(
+    table: pd.DataFrame,
+    parts: dict[str, list[str]],
+    options: Options,
+    folder: Path,
+    number: int,
+    how: dict[str, Any],
+) -> dict[str, Any]:
+    done = folder / "result.json"
+    if done.is_file():
+        return dict(json.loads(done.read_text()))
+    rows = parts_of(table, parts, options.protocol)
+    best = fit(rows, options, folder, **how)
+    predictions, values = evaluate(load_checkpoint(best), rows["test"], crops=options.test_crops)
+    write_atomically(folder / "predictions.csv", predictions.to_csv(index=False).encode())
+    result = {"split": number, "folder": folder.name, "weights": options.weights, **values}
+    write_atomically(done, json.dumps(result, indent=1).encode())
+    return result
