@@ -11,6 +11,7 @@ import typer
 from fmiqa_utils import cli_lookup
 from fmiqa_utils.console import err, out, progress_bar, short, table, warn_untrained
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.loda.cli import app as loda_app
 from fmiqa_utils.options import (
     Backbone,
     Baselines,
@@ -195,6 +196,7 @@ def score(
 
 
 app.add_typer(cli_lookup.app)
+app.add_typer(loda_app, name="loda")
 
 
 def main() -> None:

@@ -1,0 +1,79 @@
+"""The ablation behind LoDa's title: does a larger frozen ViT help, and does it without local features?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fmiqa_utils.figures import COLUMN, family_colour, save_figure, use_style
+from fmiqa_utils.loda.run import train
+from fmiqa_utils.loda.train import Options
+from fmiqa_utils.paths import figures_root
+from fmiqa_utils.scores import write_atomically
+
+VITS = (
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+)
+WORDS = {True: "with injection", False: "without injection"}
+
+
+def ablate_vits(
+    table: pd.DataFrame,
+    options: Options,
+    vits: Sequence[str] = VITS,
+    splits: Sequence[int] = (0,),
+    *,
+    say: Callable[[str], object] = lambda _: None,
+    **how: Any,
+) -> pd.DataFrame:
+    """Train every ViT with and without injection: vit, injection, split, n, srcc, plcc, plcc_fit4, krcc, weights."""
+    rows = []
+    for vit in vits:
+        for inject in (True, False):
+            say(f"{vit}, {WORDS[inject]}")
+            for result in train(table, replace(options, vit=vit, inject=inject), splits=splits, **how):
+                rows.append({"vit": vit, "injection": WORDS[inject], **result})
+    return pd.DataFrame(rows).drop(columns="folder")
+
+
+def ablation_figure(result: pd.DataFrame, title: str) -> Figure:
+    """Test SRCC by frozen ViT, a line with and one without injection: median over splits, bars from lowest to highest."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.6))
+    names = list(result["vit"].unique())
+    for offset, (words, style, shade) in enumerate(
+        ((WORDS[True], "o-", family_colour("imagenet")), (WORDS[False], "s--", "#777777"))
+    ):
+        values = (
+            result[result["injection"] == words]
+            .groupby("vit", sort=False)["srcc"]
+            .agg(["median", "min", "max"])
+        )
+        values = values.reindex(names)
+        x = [i + 0.06 * (offset - 0.5) for i in range(len(names))]
+        ax.vlines(x, values["min"], values["max"], color=shade, alpha=0.5, lw=2)
+        ax.plot(x, values["median"], style, color=shade, ms=4.5, label=words)
+    ax.set_xticks(range(len(names)), [n.split("_patch")[0].replace("vit_", "ViT ") for n in names])
+    ax.set_xlim(-0.4, len(names) - 0.6)
+    ax.set_ylabel("test SRCC, higher is better")
+    ax.set_title(title)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def save_ablation(result: pd.DataFrame, dataset: str) -> list[Path]:
+    """figures/loda_DATASET/ablation.png, .svg and .csv."""
+    use_style()
+    run = f"loda_{dataset}"
+    picture = save_figure(
+        ablation_figure(result, f"LoDa on {dataset} ({result['weights'].iloc[0]})"), run, "ablation"
+    )
+    return [
+        picture,
+        write_atomically(figures_root() / run / "ablation.csv", result.to_csv(index=False).encode()),
+    ]

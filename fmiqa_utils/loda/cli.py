@@ -1,0 +1,292 @@
+"""`fmiqa loda`: train, evaluate, predict, ablate, info."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from fmiqa_utils.console import err, out, progress_bar, short, table
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.options import Dataset, Device, Direction, Labels, Root
+from fmiqa_utils.weights import UNTRAINED_NOTE
+
+app = typer.Typer(
+    help="LoDa, the no-reference model that is trained: train, evaluate, predict, ablate.",
+    no_args_is_help=True,
+)
+
+Vit = Annotated[str, typer.Option(help="Any plain timm ViT with 224 px input.")]
+Cnn = Annotated[str, typer.Option(help="Any timm CNN with features_only and four stages.")]
+Frozen = Annotated[
+    str, typer.Option(help="Of the frozen ViT and CNN: pretrained, or untrained (a stand-in).")
+]
+Epochs = Annotated[int, typer.Option(help="Passes over the training part.")]
+Batch = Annotated[int, typer.Option(help="Images in one step; the loss couples all of them.")]
+DeviceBatch = Annotated[
+    int, typer.Option(help="Images in memory at once; 0: the whole batch. Less changes nothing but time.")
+]
+Crops = Annotated[int, typer.Option(help="Random crops per image and epoch; 0: the published number.")]
+TestCrops = Annotated[int, typer.Option(help="Random crops averaged for a prediction.")]
+Rate = Annotated[float, typer.Option(help="AdamW's learning rate at the start of the cosine.")]
+Seed = Annotated[int, typer.Option(help="Of the learner's start, the crops, their order and the dropout.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16 (mixed).")]
+Splits = Annotated[str, typer.Option(help="Numbers by commas, or all (the published ten).")]
+SplitFile = Annotated[Path | None, typer.Option(help="A splits.json to use instead of making one.")]
+Protocol = Annotated[
+    str,
+    typer.Option(help="validated (epoch chosen on validation references) or published (on the test part)."),
+]
+Bn = Annotated[
+    str, typer.Option(help="frozen, or published: the CNN's BatchNorm statistics move while training.")
+]
+Images = Annotated[int, typer.Option(help="Use only so many images, evenly spaced; 0: all.")]
+Workers = Annotated[int, typer.Option(help="Processes that load images.")]
+
+
+@app.command()
+def train(
+    dataset: Dataset = "demo",
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
+    vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    cnn: Cnn = "resnet50",
+    weights: Frozen = "pretrained",
+    splits: Splits = "0",
+    split_file: SplitFile = None,
+    protocol: Protocol = "validated",
+    epochs: Epochs = 10,
+    batch: Batch = 128,
+    device_batch: DeviceBatch = 0,
+    crops: Crops = 0,
+    test_crops: TestCrops = 15,
+    learning_rate: Rate = 3e-4,
+    precision: Precision = "fp32",
+    bn: Bn = "frozen",
+    inject: Annotated[
+        bool, typer.Option(help="Inject local distortion features; without: a probe of the ViT.")
+    ] = True,
+    seed: Seed = 0,
+    images: Images = 0,
+    device: Device = "auto",
+    devices: Annotated[int, typer.Option(help="GPUs to train on, by DistributedDataParallel.")] = 1,
+    workers: Workers = 2,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; one under data/scores/loda by default.")
+    ] = None,
+) -> None:
+    """Train on a dataset's splits and test; a stopped run goes on where it stopped."""
+    from fmiqa_utils.loda.evaluate import summary
+    from fmiqa_utils.loda.run import run_folder
+    from fmiqa_utils.loda.run import train as run
+    from fmiqa_utils.loda.train import Options
+
+    rows = _images(dataset, root, labels, direction, images)
+    options = Options(
+        vit=vit,
+        cnn=cnn,
+        weights=weights,
+        bn=bn,
+        inject=inject,
+        epochs=epochs,
+        batch=batch,
+        device_batch=device_batch,
+        crops=crops,
+        test_crops=test_crops,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+        protocol=protocol,
+    )
+    _warn(weights)
+    _fill_cache(rows)
+    folder = output or run_folder(rows, options)
+    results = run(
+        rows,
+        options,
+        splits=_numbers(splits),
+        split_file=split_file,
+        folder=folder,
+        device=device,
+        devices=devices,
+        workers=workers,
+        progress=err.is_terminal,
+    )
+    out.print(
+        table(
+            pd.DataFrame(results).round(4),
+            f"LoDa on {dataset}, test part of each split ({weights} frozen parts)",
+        )
+    )
+    out.print(table(summary(results).round(4), "Over splits"))
+    out.print(f"Run: {short(folder)}; each split's best.ckpt works with fmiqa loda predict.")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a split, or a released checkpoint.")],
+    dataset: Dataset = "demo",
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
+    vit: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
+    cnn: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
+    test_crops: TestCrops = 15,
+    images: Images = 0,
+    device: Device = "auto",
+    output: Annotated[Path | None, typer.Option(help="CSV for the predictions.")] = None,
+) -> None:
+    """Agreement of a trained model with the labels of a whole dataset, such as another than it was trained on."""
+    from fmiqa_utils.loda.evaluate import evaluate as run
+    from fmiqa_utils.loda.evaluate import load_checkpoint
+    from fmiqa_utils.provenance import pick_device
+
+    model = load_checkpoint(checkpoint, vit, cnn)
+    rows = _images(dataset, root, labels, direction, images)
+    with progress_bar("images") as update:
+        predictions, values = run(
+            model,
+            rows,
+            crops=test_crops,
+            device=str(pick_device(device)),
+            progress=lambda done, total: update(dataset, done, total),
+        )
+    out.print(table(pd.DataFrame([values]).round(4), f"{checkpoint.name} on all of {dataset}"))
+    if output:
+        predictions.to_csv(output, index=False)
+        out.print(f"Predictions: {short(output)}")
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a split, or a released checkpoint.")],
+    paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    output: Annotated[Path, typer.Option(help="CSV: file, prediction, spread over the crops, crops.")] = Path(
+        "predictions.csv"
+    ),
+    vit: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
+    cnn: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
+    crops: TestCrops = 15,
+    device: Device = "auto",
+) -> None:
+    """Quality of your own images, higher is better, with the spread over random crops."""
+    from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
+    from fmiqa_utils.loda.evaluate import predict as run
+    from fmiqa_utils.provenance import pick_device
+
+    files = find_images(paths)
+    model = load_checkpoint(checkpoint, vit, cnn)
+    with progress_bar("images") as update:
+        rows = run(
+            model,
+            files,
+            crops=crops,
+            device=str(pick_device(device)),
+            progress=lambda done, total: update("predict", done, total),
+        )
+    rows.to_csv(output, index=False)
+    out.print(table(rows.head(20).round(4), f"{len(rows)} images"))
+    out.print(f"Predictions: {short(output)}")
+
+
+@app.command()
+def ablate(
+    dataset: Dataset = "demo",
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
+    vits: Annotated[str, typer.Option(help="Frozen ViTs by commas, small to large.")] = "",
+    cnn: Cnn = "resnet50",
+    weights: Frozen = "pretrained",
+    splits: Splits = "0",
+    epochs: Epochs = 10,
+    batch: Batch = 128,
+    device_batch: DeviceBatch = 0,
+    crops: Crops = 0,
+    test_crops: TestCrops = 15,
+    learning_rate: Rate = 3e-4,
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    images: Images = 0,
+    device: Device = "auto",
+    workers: Workers = 2,
+) -> None:
+    """Does a larger frozen ViT help, and does it without local features? {ViT-Ti, S, B} × {with, without injection}."""
+    from fmiqa_utils.loda.ablate import VITS, ablate_vits, save_ablation
+    from fmiqa_utils.loda.train import Options
+
+    rows = _images(dataset, root, labels, direction, images)
+    _warn(weights)
+    _fill_cache(rows)
+    options = Options(
+        cnn=cnn,
+        weights=weights,
+        epochs=epochs,
+        batch=batch,
+        device_batch=device_batch,
+        crops=crops,
+        test_crops=test_crops,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+    chosen = [v.strip() for v in vits.split(",") if v.strip()] or list(VITS)
+    how = {"device": device, "workers": workers, "progress": err.is_terminal}
+    result = ablate_vits(rows, options, chosen, _numbers(splits), say=err.print, **how)
+    out.print(table(result.round(4), f"Frozen ViT with and without injection, {dataset} ({weights})"))
+    for path in save_ablation(result, dataset):
+        out.print(f"Saved {short(path)}")
+
+
+@app.command()
+def info(vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k", cnn: Cnn = "resnet50") -> None:
+    """Trainable and total parameters, part by part."""
+    from fmiqa_utils.loda.model import LoDa
+
+    model = LoDa(vit, cnn, pretrained=False)
+    parts = {"ViT, frozen": model.vit, "CNN, frozen": model.feature_model, "learner, trained": model.learner}
+    rows = [
+        (name, sum(p.numel() for p in part.parameters())) for name, part in parts.items() if part is not None
+    ]
+    rows += [("trainable", rows[-1][1]), ("total", sum(n for _, n in rows))]
+    shown = pd.DataFrame(rows, columns=["part", "parameters"])
+    out.print(
+        table(shown.assign(parameters=shown["parameters"].map("{:,}".format)), f"LoDa: {vit} and {cnn}")
+    )
+
+
+def _images(
+    dataset: str, root: Path | None, labels: str | None, direction: str | None, images: int
+) -> pd.DataFrame:
+    from fmiqa_utils.demo import build_demo
+    from fmiqa_utils.extract import evenly_spaced
+    from fmiqa_utils.loda.data import load_labelled
+
+    if dataset == "demo":
+        build_demo()
+    rows = load_labelled(dataset, root, labels=labels, direction=direction)
+    return evenly_spaced(rows, images).reset_index(drop=True)
+
+
+def _fill_cache(rows: pd.DataFrame) -> None:
+    from fmiqa_utils.loda.data import fill_cache
+
+    with progress_bar("images") as update:
+        fill_cache(list(rows["dist_path"]), lambda done, total: update("resize", done, total))
+
+
+def _numbers(splits: str) -> list[int]:
+    from fmiqa_utils.loda.splits import N_SPLITS
+
+    if splits == "all":
+        return list(range(N_SPLITS))
+    try:
+        return [int(s) for s in splits.split(",")]
+    except ValueError:
+        raise InputError(f"--splits {splits}: write numbers by commas, such as 0,1,2, or all.") from None
+
+
+def _warn(weights: str) -> None:
+    if weights == "untrained":
+        err.print(f"[bold white on red] The frozen ViT and CNN: {UNTRAINED_NOTE} [/]")
