@@ -1,6 +1,8 @@
 """Training LoDa with Lightning: exact loss over the whole batch on any memory, exact resume, the last good checkpoint always intact."""
 
 import io
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -233,8 +235,20 @@ def fit(
         DataLoader(EvaluationCrops(parts["validation"], options.test_crops), 4, num_workers=workers),
     )
     last = folder / "last.ckpt"
-    trainer.fit(own, *loaders, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    with warnings.catch_warnings():
+        for known in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", known)
+        trainer.fit(own, *loaders, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     return folder / "best.ckpt"
+
+
+# Lightning's remarks on what is meant: frozen modules in eval mode, a folder that holds the run it goes on with, few workers.
+_KNOWN_WARNINGS = (
+    r".*eval mode at the start",
+    r"Checkpoint directory .* exists",
+    r".*does not have many workers",
+    r".*LeafSpec",
+)
 
 
 def _facts(parts: dict[str, pd.DataFrame], options: Options) -> dict[str, Any]:
@@ -247,10 +261,12 @@ def _facts(parts: dict[str, pd.DataFrame], options: Options) -> dict[str, Any]:
 
 
 def _trainer(folder: Path, options: Options, device: str, devices: int | str, progress: bool) -> L.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     kept: Sequence[L.Callback] = [
+        ModelCheckpoint(folder, "best", monitor="val_srcc", mode="max", enable_version_counter=False),
         ModelCheckpoint(
-            folder, "best", monitor="val_srcc", mode="max", save_last=True, enable_version_counter=False
-        ),
+            folder, "last", every_n_epochs=1, enable_version_counter=False
+        ),  # knows the best so far
         History(folder / "history.csv"),
     ]
     return L.Trainer(

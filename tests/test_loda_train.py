@@ -1,0 +1,278 @@
+"""LoDa's data, splits and training: what depends on what, exact resume, faults, and the commands."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from fmiqa_utils import scores as store
+from fmiqa_utils.cli import app
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.loda import data as loda_data
+from fmiqa_utils.loda.data import EpochSampler, TrainingCrops, evaluation_crops, load_labelled, resized
+from fmiqa_utils.loda.evaluate import agreement, load_checkpoint, predict, summary
+from fmiqa_utils.loda.model import plcc_loss
+from fmiqa_utils.loda.run import train
+from fmiqa_utils.loda.splits import make_splits, parts_of, read_splits, save_splits
+from fmiqa_utils.loda.train import Options, Training, build, fit
+
+SMALL = Options(
+    "vit_tiny_patch16_224",
+    "resnet10t",
+    "untrained",
+    epochs=2,
+    batch=4,
+    crops=1,
+    test_crops=2,
+    learning_rate=1e-3,
+)
+HOW = {"device": "cpu", "workers": 0, "progress": False}
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Five references with three noisy images each."""
+    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FMIQA_SCORES", str(tmp_path / "scores"))
+    rng, rows = np.random.default_rng(0), []
+    for r in range(5):
+        ref = np.kron(rng.integers(0, 256, (8, 10, 3)), np.ones((30, 30, 1)))
+        Image.fromarray(ref.astype(np.uint8)).save(tmp_path / f"r{r}.png")
+        for d in range(3):
+            noisy = np.clip(ref + rng.normal(0, 5 + 40 * d, ref.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / f"r{r}_{d}.png")
+            rows.append((f"r{r}.png", f"r{r}_{d}.png", 5.0 - 2 * d))
+    pd.DataFrame(rows, columns=["ref", "dist", "label"]).to_csv(tmp_path / "pairs.csv", index=False)
+    return load_labelled(f"csv:{tmp_path / 'pairs.csv'}", direction="higher")
+
+
+def test_splits_are_deterministic_disjoint_and_cover_all(table: pd.DataFrame, tmp_path: Path) -> None:
+    many = pd.DataFrame({"dataset": "d", "ref": np.repeat([f"I{i:02}" for i in range(25)], 4)})
+    splits = make_splits(many)
+    assert splits == make_splits(many.sample(frac=1, random_state=0))
+    assert len(splits) == 10
+    assert len({json.dumps(s) for s in splits}) == 10
+    for parts in splits:
+        assert {n: len(p) for n, p in parts.items()} == {"train": 18, "validation": 2, "test": 5}
+        assert sorted(r for part in parts.values() for r in part) == sorted(many["ref"].unique())
+    path = save_splits(tmp_path / "splits.json", many)
+    assert read_splits(path, many) == splits
+    published = parts_of(many, splits[0], "published")
+    assert len(published["train"]) == 80
+    assert published["validation"].equals(published["test"])
+
+
+def test_a_split_that_shares_references_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = save_splits(tmp_path / "splits.json", table)
+    content = json.loads(path.read_text())
+    content["splits"][3]["train"].append(content["splits"][3]["test"][0])
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"split 3 of splits\.json has .* in both train and test"):
+        read_splits(path, table)
+    path.write_text("[]")
+    with pytest.raises(InputError, match="is no split file"):
+        read_splits(path, table)
+
+
+def test_too_few_images_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+    pd.read_csv(tmp_path / "pairs.csv").head(9).to_csv(tmp_path / "few.csv", index=False)
+    with pytest.raises(InputError, match="9 images of 3 references"):
+        load_labelled(f"csv:{tmp_path / 'few.csv'}", direction="higher")
+
+
+def test_images_are_resized_once(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table["dist_path"][0]
+    small = resized(path)
+    assert small.shape == (384, 480, 3)
+    wanted = Image.open(path).resize((480, 384), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(small, np.asarray(wanted))
+    monkeypatch.setattr(loda_data, "read_rgb", lambda _: pytest.fail("read again"))
+    np.testing.assert_array_equal(resized(path), small)
+
+
+def test_a_crop_depends_on_seed_epoch_and_item_alone(table: pd.DataFrame) -> None:
+    crops = TrainingCrops(table, 2, seed=3)
+    assert len(crops) == 2 * len(table)
+    first, again, later = crops[0, 5][0], TrainingCrops(table, 2, seed=3)[0, 5][0], crops[1, 5][0]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+    assert first.shape == (3, 224, 224)
+    sampler = EpochSampler(11, seed=1)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(i for _, i in orders[0]) == list(range(11))
+    shares = [{i for _, i in EpochSampler(11, 1, rank, 2)} for rank in (0, 1)]
+    assert not shares[0] & shares[1]
+    assert len(shares[0]) == len(shares[1]) == 5
+    torch.testing.assert_close(
+        evaluation_crops(table["dist_path"][0], 2), evaluation_crops(table["dist_path"][0], 2)
+    )
+
+
+def test_the_loss_is_over_the_whole_batch_however_little_fits(table: pd.DataFrame) -> None:
+    x, y = torch.randn(5, 3, 224, 224, generator=torch.Generator().manual_seed(0)), torch.arange(5.0)
+    gradients = []
+    for size in (5, 2):
+        own = Training(build(SMALL), SMALL, 1, {})
+        own.model.dropout.p = 0.0  # parts draw their own dropout
+        own.model.train()
+        own.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign,assignment]
+        own._fabric = None
+        object.__setattr__(own, "_trainer", type("T", (), {"global_step": 0, "fit_loop": None})())
+        loss = own._backward(x, y, size)
+        gradients.append((loss, [p.grad.clone() for p in own.model.trainable() if p.grad is not None]))
+    assert gradients[0][0].item() == pytest.approx(gradients[1][0].item(), rel=1e-4)
+    for a, b in zip(gradients[0][1], gradients[1][1], strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=1e-5)
+
+
+def test_training_ends_with_a_checkpoint_that_predicts(table: pd.DataFrame, tmp_path: Path) -> None:
+    results = train(table, SMALL, folder=tmp_path / "run", **HOW)
+    again = train(table, SMALL, folder=tmp_path / "run", **HOW)
+    assert json.dumps(again) == json.dumps(results)  # NaN is not equal to itself
+    split = tmp_path / "run" / "split-0"
+    history = pd.read_csv(split / "history.csv")
+    assert history["epoch"].tolist() == [0, 1]
+    assert history["lr"].tolist() == pytest.approx([5e-4, 0], abs=1e-12)
+    rows = pd.read_csv(split / "predictions.csv")
+    assert agreement(rows)["srcc"] == pytest.approx(results[0]["srcc"])
+    model = load_checkpoint(split / "best.ckpt")
+    shown = predict(model, [table.loc[table["pair_id"] == rows["pair_id"][0], "dist_path"].item()], crops=2)
+    assert shown["prediction"].item() == pytest.approx(rows["prediction"][0], rel=1e-5)
+    assert shown["spread"].item() > 0
+    size = (split / "best.ckpt").stat().st_size
+    assert size < 20e6  # what was trained and its optimizer, not the frozen models
+    with pytest.raises(InputError, match="not of LoDa with vit_small_patch16_224"):
+        load_checkpoint(split / "best.ckpt", vit="vit_small_patch16_224")
+
+
+RESUMED = """
+import sys
+from pathlib import Path
+import pandas as pd
+from fmiqa_utils.loda.run import train
+from fmiqa_utils.loda.train import Options
+import torch
+torch.set_num_threads(1)
+table = pd.read_pickle(sys.argv[1])
+options = Options("vit_tiny_patch16_224", "resnet10t", "untrained", epochs=3, batch=4, crops=1, test_crops=2, learning_rate=1e-3)
+train(table, options, folder=Path(sys.argv[2]), device="cpu", workers=0, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_ends_with_the_same_numbers(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.to_pickle(tmp_path / "table.pkl")
+
+    def start(name: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", RESUMED, str(tmp_path / "table.pkl"), str(tmp_path / name)]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    assert start("whole").wait() == 0
+    killed = start("killed")
+    history = tmp_path / "killed" / "split-0" / "last.ckpt"
+    while killed.poll() is None and not history.is_file():
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "split-0" / "result.json").exists()
+    assert start("killed").wait() == 0
+    for name in ("result.json", "history.csv", "predictions.csv"):
+        whole, resumed = ((tmp_path / run / "split-0" / name).read_text() for run in ("whole", "killed"))
+        assert whole == resumed
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fmiqa_utils.loda import train as training
+
+    calls = []
+
+    def poisoned(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return plcc_loss(pred, target) * (torch.nan if len(calls) > 3 else 1)
+
+    monkeypatch.setattr(training, "plcc_loss", poisoned)
+    parts = parts_of(table, make_splits(table)[0])
+    with pytest.raises(InputError, match=r"loss is not finite in epoch 1.*last good checkpoint is kept"):
+        fit(parts, SMALL, tmp_path / "run", **HOW)
+    kept = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 0
+    assert all(torch.isfinite(v).all() for v in kept["learner"].values())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, full = parts_of(table, make_splits(table)[0]), []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        full.append(1)
+        if os.fstat(handle).st_size > 1e6 and (tmp_path / "run" / "last.ckpt").exists():
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(store.os, "fsync", fsync)
+    with pytest.raises(InputError, match="free some space"):
+        fit(parts, SMALL, tmp_path / "run", **HOW)
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 0
+    monkeypatch.undo()
+    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
+    fit(parts, SMALL, tmp_path / "run", **HOW)
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "text.ckpt").write_text("no")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
+    for name, said in (
+        ("none", "there is no checkpoint"),
+        ("text", "not a readable"),
+        ("other", "no part called learner"),
+    ):
+        with pytest.raises(InputError, match=said):
+            load_checkpoint(tmp_path / f"{name}.ckpt")
+
+
+def test_the_median_over_splits() -> None:
+    rows = [{"srcc": v, "plcc": v, "plcc_fit4": v, "krcc": -v} for v in (0.1, 0.5, 0.2)]
+    shown = summary(rows).set_index("statistic")
+    assert shown.loc["srcc", ["median", "lowest", "highest"]].tolist() == [0.2, 0.1, 0.5]
+    assert shown.loc["krcc", "median"] == -0.2
+
+
+def test_train_and_predict_on_the_command_line(table: pd.DataFrame, tmp_path: Path) -> None:
+    models = ["--vit", SMALL.vit, "--cnn", SMALL.cnn, "--weights", "untrained"]
+    words = ["loda", "train", "--dataset", f"csv:{tmp_path / 'pairs.csv'}", "--direction", "higher", *models]
+    words += ["--epochs", "1", "--batch", "4", "--test-crops", "2", "--workers", "0", "--device", "cpu"]
+    done = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.exception
+    assert "UNTRAINED" in done.stderr
+    best = tmp_path / "run" / "split-0" / "best.ckpt"
+    csv = tmp_path / "p.csv"
+    files = [str(tmp_path / "r0_0.png"), str(tmp_path / "r0_2.png")]
+    done = CliRunner().invoke(
+        app, ["loda", "predict", str(best), *files, "--output", str(csv), "--crops", "3"]
+    )
+    assert done.exit_code == 0, done.exception
+    rows = pd.read_csv(csv)
+    assert rows["file"].tolist() == files
+    assert rows["crops"].tolist() == [3, 3]
+    assert rows["prediction"].between(-1, 1).all()
+    wrong = CliRunner().invoke(app, [*words, "--splits", "10"])
+    assert "splits 0 … 9" in str(wrong.exception)
