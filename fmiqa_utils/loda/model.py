@@ -109,6 +109,9 @@ class LoDa(nn.Module):
     released code. Raises InputError for a model that does not fit.
     """
 
+    vit: Any
+    feature_model: Any
+
     def __init__(
         self,
         vit: str = VIT,

@@ -77,3 +77,13 @@ def _one_split(
     result = {"split": number, "folder": folder.name, "weights": options.weights, **values}
     write_atomically(done, json.dumps(result, indent=1).encode())
     return result
+
+
+def read_run(folder: Path, splits: Sequence[int]) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """(histories by split, test predictions of all splits with columns split and dist_path) of a finished run."""
+    histories, tables = {}, []
+    for number in splits:
+        own = folder / f"split-{number}"
+        histories[f"split {number}"] = pd.read_csv(own / "history.csv")
+        tables.append(pd.read_csv(own / "predictions.csv").assign(split=number))
+    return histories, pd.concat(tables, ignore_index=True)

@@ -1,0 +1,90 @@
+"""What the LoDa chapter of a report needs: options that fit the machine, and LoDa beside the distances of the same images."""
+
+import pandas as pd
+
+from fmiqa_utils.correlation import correlation_table
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.extract import evenly_spaced
+from fmiqa_utils.loda.data import load_labelled
+from fmiqa_utils.loda.train import Options
+from fmiqa_utils.runs import Run, short_name
+
+SMALL = {
+    "vit": "vit_tiny_patch16_224",
+    "cnn": "resnet10t",
+    "epochs": 3,
+    "batch": 16,
+    "crops": 1,
+    "test_crops": 3,
+}
+SMALL_RATE = 5e-3  # few steps: larger than the published rate
+SMALL_IMAGES = 280  # of the demo dataset: three minutes on a laptop
+
+
+def preset(name: str, run: Run) -> Options:
+    """ "published", "small", or "auto" (small on the demo dataset); frozen parts are untrained where the run's own weights are."""
+    if name not in ("auto", "published", "small"):
+        raise InputError(f"loda_preset={name!r} is unknown; known: auto, published, small.")
+    weights = "untrained" if run.warning else "pretrained"
+    small = name == "small" or (name == "auto" and run.dataset == "demo")
+    return Options(**SMALL, learning_rate=SMALL_RATE, weights=weights) if small else Options(weights=weights)  # type: ignore[arg-type]
+
+
+def training_table(
+    dataset: str,
+    options: Options,
+    root: str | None = None,
+    labels: str | None = None,
+    direction: str | None = None,
+) -> pd.DataFrame:
+    """The images of a dataset that LoDa is trained and tested on: all, or on the demo dataset with small options some."""
+    table = load_labelled(dataset, root, labels=labels, direction=direction)
+    small = dataset == "demo" and options.vit == SMALL["vit"]
+    return evenly_spaced(table, SMALL_IMAGES if small else 0).reset_index(drop=True)
+
+
+def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
+    """SRCC of LoDa and of every whole-model distance, embedding and baseline on the test images of split 0, best first.
+
+    Columns: method, kind (NR or FR), backbone, variant, weights, n, srcc, srcc_lo, srcc_hi, plcc, plcc_fit4, krcc.
+    """
+    test = predictions[predictions["split"] == 0]
+    pairs = run.pairs[run.pairs["pair_id"].isin(test["pair_id"])]
+    scores = run.scores[(run.scores["transform"] == "none") & run.scores["pair_id"].isin(pairs["pair_id"])]
+    whole = scores[
+        scores["feature"].isin(["joint", "embedding", "image"]) & (scores["variant"] == "published")
+    ]
+    loda = whole[whole["distance"] == "psnr"].drop_duplicates("pair_id")
+    values = test.set_index("pair_id")["prediction"]
+    loda = loda.assign(
+        backbone="loda", distance="loda", value=-loda["pair_id"].map(values)
+    )  # a distance grows with damage
+    table = correlation_table(pd.concat([whole, loda]), pairs, n_resamples=n_resamples)
+    table = table.assign(
+        kind=["NR" if b == "loda" else "FR" for b in table["backbone"]],
+        method=[_method(r) for r in table.itertuples()],
+    )
+    columns = [
+        "method",
+        "kind",
+        "backbone",
+        "variant",
+        "weights",
+        "n",
+        "srcc",
+        "srcc_lo",
+        "srcc_hi",
+        "plcc",
+        "plcc_fit4",
+        "krcc",
+    ]
+    return table.sort_values("srcc", ascending=False)[columns].reset_index(drop=True)
+
+
+def _method(row) -> str:  # type: ignore[no-untyped-def]
+    if row.backbone == "loda":
+        return "LoDa"
+    if row.backbone == "baseline":
+        return str(row.distance).upper().replace("_", "-")
+    what = "embedding, cos" if row.feature == "embedding" else f"all layers, {row.distance}"
+    return f"{short_name(row.backbone)} · {what}"

@@ -1,0 +1,179 @@
+"""The figures of the LoDa chapter; style and colours are those of every other figure."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from fmiqa_utils.figures import COLUMN, FULL, family_colour
+from fmiqa_utils.loda.data import normalized, resized
+from fmiqa_utils.loda.model import GRID, HEADS, LoDa
+from fmiqa_utils.logistic import fit_logistic
+
+FROZEN, TRAINED, INK = "#dfe3ea", "#f6cf9b", "#222222"
+
+
+def architecture(model: LoDa) -> Figure:
+    """LoDa as drawn from a model: what is frozen, what is trained, and the shapes between."""
+    vit, depth = model.vit, len(model.vit.blocks)
+    stages = len(model.learner.conv) if model.inject else 0
+    n_tokens, dim = vit.pos_embed.shape[1], vit.embed_dim
+    trained = sum(p.numel() for p in model.trainable())
+    figure, ax = plt.subplots(figsize=(FULL, 2.5))
+    ax.set(xlim=(0, 100), ylim=(0, 36))
+    ax.axis("off")
+    ax.grid(False)
+    _box(ax, 0, 13, 11, 9, "image\n3 × 224 × 224", "white")
+    _box(ax, 18, 23, 15, 10, f"patch embedding\n{n_tokens} × {dim}", FROZEN)
+    _box(ax, 18, 2, 15, 10, f"CNN\n{stages} stages", FROZEN)
+    _box(
+        ax,
+        40,
+        2,
+        19,
+        10,
+        f"extractor: 1×1, GELU, 3×3,\npool {GRID}×{GRID} → {stages * GRID**2} × 64",
+        TRAINED,
+    )
+    _box(ax, 40, 23, 13, 10, "injector\n(before each block)", TRAINED)
+    _box(ax, 57, 23, 12, 10, "ViT block", FROZEN)
+    _box(ax, 76, 23, 9, 10, "norm,\nCLS", FROZEN)
+    _box(ax, 90, 23, 10, 10, "head:\ncosine", TRAINED)
+    for start, end in (
+        ((11, 19), (18, 27)),
+        ((11, 16), (18, 8)),
+        ((33, 28), (40, 28)),
+        ((33, 7), (40, 7)),
+        ((53, 28), (57, 28)),
+        ((69, 28), (76, 28)),
+        ((85, 28), (90, 28)),
+        ((46.5, 12), (46.5, 23)),
+    ):
+        ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, lw=0.9, color=INK))
+    ax.text(47.5, 17.5, f"keys, values\n{HEADS} heads", fontsize=6.5, va="center")
+    ax.annotate(
+        "", (40.5, 34.5), (68.5, 34.5), arrowprops={"arrowstyle": "|-|", "lw": 0.8, "mutation_scale": 2}
+    )
+    ax.text(54.5, 35, f"× {depth}", fontsize=7.5, ha="center", va="bottom")
+    ax.text(95, 20.5, "quality\nin [−1, 1]", fontsize=6.5, ha="center", va="top")
+    for x, colour, text in ((64, FROZEN, "frozen"), (76, TRAINED, f"trained: {trained:,} parameters")):
+        _box(ax, x, 5, 2.6, 2.6, "", colour)
+        ax.text(x + 3.8, 6.3, text, fontsize=7, va="center")
+    return figure
+
+
+def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
+    style = "round,pad=0,rounding_size=0.8"
+    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, fc=colour, ec=INK, lw=0.7))
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6.8)
+
+
+def learning_curves(histories: dict[str, pd.DataFrame], title: str) -> Figure:
+    """Training loss (left) and validation SRCC (right) by epoch, a line per split; `histories`: name → history.csv."""
+    figure, axes = plt.subplots(1, 2, figsize=(FULL, 2.2))
+    for name, history in histories.items():
+        epoch = history["epoch"] + 1
+        axes[0].plot(epoch, history["train_loss"], "o-", ms=3, lw=1.1, label=name)
+        axes[1].plot(epoch, history["val_srcc"], "o-", ms=3, lw=1.1, label=name)
+    axes[0].set(xlabel="epoch", ylabel="loss, lower is better")
+    axes[0].axhline(
+        0.375, color="#777777", lw=0.8, ls=":"
+    )  # ½ (¼ · 2 + ¼ · 1): predictions without any correlation
+    axes[0].text(1, 0.375, " no correlation", fontsize=6.5, va="bottom", color="#777777")
+    axes[1].set(xlabel="epoch", ylabel="validation SRCC,\nhigher is better")
+    for ax in axes:
+        ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    if len(histories) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    return figure
+
+
+def prediction_scatter(rows: pd.DataFrame, title: str) -> Figure:
+    """Prediction (with its spread over crops) against label, and the fitted 4-parameter logistic."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.7))
+    x, y = rows["prediction"].to_numpy(float), rows["quality"].to_numpy(float)
+    ax.errorbar(
+        x, y, xerr=rows["spread"], fmt="o", ms=3, lw=0.5, color=family_colour("imagenet"), alpha=0.6, mew=0
+    )
+    curve = fit_logistic(x, y, 4)
+    if np.isfinite(curve.plcc):
+        order = np.argsort(x)
+        ax.plot(x[order], curve.fitted[order], color=INK, lw=1.2, label=f"logistic, PLCC {curve.plcc:.3f}")
+        ax.legend(loc="best")
+    ax.set(xlabel="prediction, higher is better", ylabel="label, higher is better", title=title)
+    return figure
+
+
+def injection_strength(model: LoDa, images: torch.Tensor) -> pd.DataFrame:
+    """Per block: mean |s| of the learned scale, and how long the injected part is beside the tokens it is added to.
+
+    images [B, 3, 224, 224], normalised. Columns: block, scale, relative (‖injected‖ / ‖x‖, mean over tokens).
+    """
+    rows = []
+    with torch.no_grad():
+        tokens, x = model.local_tokens(images), model.embedded(images)
+        for i, block in enumerate(model.vit.blocks):
+            after = model.learner.injected(i, x, tokens)
+            ratio = ((after - x).norm(dim=-1) / x.norm(dim=-1)).mean()
+            rows.append((i, float(model.learner.scale_factor[i].abs().mean()), float(ratio)))
+            x = block(after)
+    return pd.DataFrame(rows, columns=["block", "scale", "relative"])
+
+
+def strength_figure(strengths: dict[str, pd.DataFrame], title: str) -> Figure:
+    """Injected length over token length, by block; a line per entry (such as before and after training)."""
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.3))
+    for (name, rows), style in zip(strengths.items(), ("o-", "s--", "^:"), strict=False):
+        ax.plot(
+            rows["block"],
+            rows["relative"],
+            style,
+            ms=3.5,
+            lw=1.1,
+            color=family_colour("imagenet"),
+            label=name,
+        )
+    ax.set(xlabel="block", ylabel="injected / token length", title=title)
+    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    ax.legend(loc="best")
+    return figure
+
+
+def attention_maps(model: LoDa, path: str, block: int | None = None) -> Figure:
+    """An example's centre crop and, per CNN stage, where the CLS token's injector looks (mean over heads), one colour scale.
+
+    block: which injector; the last by default.
+    """
+    image = resized(path)
+    rows, columns = ((n - 224) // 2 for n in image.shape[:2])
+    window = np.asarray(image[rows : rows + 224, columns : columns + 224])
+    maps = attention(model, normalized(window)[None], block)[0]
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(FULL, 1.75))
+    axes[0].imshow(window)
+    axes[0].set_title("image", fontsize=8)
+    for i, (ax, weights) in enumerate(zip(axes[1:], maps, strict=True), 1):
+        ax.imshow(window.mean(-1), cmap="gray", alpha=0.5)
+        shown = ax.imshow(weights, cmap="magma", vmin=0, vmax=maps.max(), extent=(0, 224, 224, 0), alpha=0.75)
+        ax.set_title(f"stage {i}: {weights.sum():.0%}", fontsize=8)
+    for ax in axes:
+        ax.set_axis_off()
+    figure.colorbar(shown, ax=axes, fraction=0.015, label="attention")
+    return figure
+
+
+def attention(model: LoDa, images: torch.Tensor, block: int | None = None) -> Any:
+    """Attention of the CLS token over the CNN tokens, mean over heads: float [B, stages, 7, 7], sums to one per image."""
+    last = len(model.vit.blocks) - 1 if block is None else block
+    with torch.no_grad():
+        tokens, x = model.local_tokens(images), model.embedded(images)
+        for i in range(last):
+            x = model.vit.blocks[i](model.learner.injected(i, x, tokens))
+        injector: Any = model.learner.cross_attn[last]
+        weights = injector.weights(model.learner.down_proj[last](x), tokens)[:, :, 0].mean(1)
+    return weights.view(len(images), -1, GRID, GRID).numpy()
