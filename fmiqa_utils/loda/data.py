@@ -39,10 +39,10 @@ def load_labelled(
         table = load_images(dataset, root).assign(ref=lambda t: t["dist"])
     else:
         table = load_pairs(dataset, root, labels=labels, direction=direction)
-    if len(table) < LEAST or table["ref"].nunique() < 3:
+    if len(table) < LEAST or table["ref"].nunique() < 4:
         raise InputError(
-            f"{dataset} has {len(table)} images of {table['ref'].nunique()} references: LoDa needs at least {LEAST} images of three, "
-            f"one to train on, one to validate and one to test."
+            f"{dataset} has {len(table)} images of {table['ref'].nunique()} references: LoDa needs at least {LEAST} images of four, "
+            f"two to test, one to validate and one to train on."
         )
     return table[COLUMNS].reset_index(drop=True)
 

@@ -25,10 +25,10 @@ def architecture(model: LoDa) -> Figure:
     n_tokens, dim = vit.pos_embed.shape[1], vit.embed_dim
     trained = sum(p.numel() for p in model.trainable())
     figure, ax = plt.subplots(figsize=(FULL, 2.5))
-    ax.set(xlim=(0, 100), ylim=(0, 36))
+    ax.set(xlim=(-0.5, 100.5), ylim=(0, 40))
     ax.axis("off")
     ax.grid(False)
-    _box(ax, 0, 13, 11, 9, "image\n3 × 224 × 224", "white")
+    _box(ax, 0, 13, 11, 9, "image\n224 × 224 px", "white")
     _box(ax, 18, 23, 15, 10, f"patch embedding\n{n_tokens} × {dim}", FROZEN)
     _box(ax, 18, 2, 15, 10, f"CNN\n{stages} stages", FROZEN)
     _box(
@@ -37,10 +37,10 @@ def architecture(model: LoDa) -> Figure:
         2,
         19,
         10,
-        f"extractor: 1×1, GELU, 3×3,\npool {GRID}×{GRID} → {stages * GRID**2} × 64",
+        f"extractor: convolutions,\npool {GRID}×{GRID} → {stages * GRID**2} × 64",
         TRAINED,
     )
-    _box(ax, 40, 23, 13, 10, "injector\n(before each block)", TRAINED)
+    _box(ax, 40, 23, 13, 10, "injector, before\neach block", TRAINED)
     _box(ax, 57, 23, 12, 10, "ViT block", FROZEN)
     _box(ax, 76, 23, 9, 10, "norm,\nCLS", FROZEN)
     _box(ax, 90, 23, 10, 10, "head:\ncosine", TRAINED)
@@ -56,10 +56,8 @@ def architecture(model: LoDa) -> Figure:
     ):
         ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, lw=0.9, color=INK))
     ax.text(47.5, 17.5, f"keys, values\n{HEADS} heads", fontsize=6.5, va="center")
-    ax.annotate(
-        "", (40.5, 34.5), (68.5, 34.5), arrowprops={"arrowstyle": "|-|", "lw": 0.8, "mutation_scale": 2}
-    )
-    ax.text(54.5, 35, f"× {depth}", fontsize=7.5, ha="center", va="bottom")
+    ax.plot([40, 40, 69, 69], [34, 35.5, 35.5, 34], color=INK, lw=0.8)
+    ax.text(54.5, 36, f"× {depth}", fontsize=7.5, ha="center", va="bottom")
     ax.text(95, 20.5, "quality\nin [−1, 1]", fontsize=6.5, ha="center", va="top")
     for x, colour, text in ((64, FROZEN, "frozen"), (76, TRAINED, f"trained: {trained:,} parameters")):
         _box(ax, x, 5, 2.6, 2.6, "", colour)
@@ -70,7 +68,7 @@ def architecture(model: LoDa) -> Figure:
 def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
     style = "round,pad=0,rounding_size=0.8"
     ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, fc=colour, ec=INK, lw=0.7))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6.8)
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7.2)
 
 
 def learning_curves(histories: dict[str, pd.DataFrame], title: str) -> Figure:

@@ -18,7 +18,7 @@ Parts = dict[str, list[str]]  # part: references
 def make_splits(table: pd.DataFrame, seed: int = 0) -> list[Parts]:
     """Ten splits {"train", "validation", "test"} of the table's references; a function of their names and `seed` alone."""
     refs = np.array(sorted(table["ref"].astype(str).unique()))
-    n_test = max(1, round(TEST_SHARE * len(refs)))
+    n_test = max(2, round(TEST_SHARE * len(refs)))  # one reference has no interval
     n_validation = max(1, round(VALIDATION_SHARE * len(refs)))
     splits = []
     for number in range(N_SPLITS):

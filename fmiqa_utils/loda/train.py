@@ -51,6 +51,7 @@ class Options:
     protocol: str = "validated"
 
 
+@torch.no_grad()
 def build(options: Options) -> LoDa:
     """The model to train; the learner's start depends on the seed alone."""
     torch.manual_seed(options.seed)
@@ -73,6 +74,10 @@ def build(options: Options) -> LoDa:
         stand_in_weights(model.vit)
         if model.feature_model is not None:
             stand_in_weights(model.feature_model)
+            for kernel in (p for p in model.feature_model.parameters() if p.dim() == 4):
+                kernel.mul_(
+                    2**0.5
+                )  # every ReLU halves the variance, and BatchNorm at its start does not mend it
     return model
 
 
