@@ -1,14 +1,16 @@
 """The commands of `fmiqa` that look things up: published results, backbones, datasets."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.table import Table
 
 from fmiqa_utils.console import brief, err, out, progress_bar, short, table
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.options import Direction, Labels, Root
+from fmiqa_utils.options import Backbone, Device, Direction, Labels, Precision, Root, Weights
 
 app = typer.Typer()
 datasets_app = typer.Typer(help="The image-quality datasets this suite reads.", invoke_without_command=True)
@@ -75,6 +77,54 @@ def compare(
         err.print(f"[bold red]{warning}[/]")
     for path in save_leaderboard(board, output or figures_root() / "compare"):
         out.print(f"Saved {short(path)}")
+
+
+@app.command()
+def bench(
+    backbone: Backbone = "dino_vitb16",
+    weights: Weights = "untrained",
+    windows: Annotated[int, typer.Option(help="Windows to measure on.")] = 16,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON object instead of tables.")] = False,
+) -> None:
+    """What the sweep costs beside the bare model on this machine, and how long the datasets would take."""
+    from fmiqa_utils.bench import bench as run
+    from fmiqa_utils.bench import save_bench
+    from fmiqa_utils.provenance import pick_device
+
+    say = (lambda _: None) if as_json else (lambda stage: err.print(f"measuring {stage} …"))
+    result = run(
+        backbone, weights, windows=windows, precision=precision, device=pick_device(device), progress=say
+    )
+    path = save_bench(result)
+    if as_json:
+        print(json.dumps(result))
+        return
+    names = {
+        "bare": "bare forward",
+        "published": "published sweep",
+        "everything": "both forms, all curves",
+        "swd": "published and swd",
+    }
+    rows = [
+        (names[k], f"{1000 * result[f'{k}_s']:.1f}", f"{result[f'{k}_s'] / result['bare_s']:.2f}")
+        for k in names
+    ]
+    out.print(
+        table(
+            pd.DataFrame(rows, columns=["work", "ms per window", "ratio"]),
+            f"{result['backbone']}, {result['device']}",
+        )
+    )
+    stages = ", ".join(f"{k} {v:.0%}" for k, v in result["stages"].items())
+    out.print(
+        f"End to end {result['windows_per_s']:.1f} windows/s, {result['pairs_per_s']:.2f} pairs/s ({stages})."
+    )
+    out.print(f"Peak memory {result['peak_rss_gb']:.2f} GB, on the GPU {result['peak_gpu_gb']:.2f} GB.")
+    hours = ", ".join(f"{k} {v:.1f} h" for k, v in result["hours"].items())
+    out.print(f"At this rate: {hours}.")
+    out.print(f"Saved {short(path)}")
 
 
 @app.command()
