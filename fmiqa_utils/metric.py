@@ -50,19 +50,24 @@ class FeatureDistance(nn.Module):
         values = [self._compare(*(self._features(image, box) for image in (dist, ref))) for box in boxes]
         return torch.stack(values).mean(0)
 
-    @torch.no_grad()
     def map(self, dist: Tensor, ref: Tensor) -> Tensor:
         """Where the distortion is seen: [B, 3, H, W] twice → [B, H, W] ≥ 0, mean over the chosen layers of the distance per position.
 
         Per position: mean squared difference over channels (l2), else 1 − cosine. Every pixel is covered; where windows overlap they are
         averaged.
         """
+        return self.layer_maps(dist, ref).mean(1)
+
+    @torch.no_grad()
+    def layer_maps(self, dist: Tensor, ref: Tensor) -> Tensor:
+        """`map` for every chosen layer by itself: [B, L, H, W]."""
         self._check_images(dist, ref)
-        B, _, H, W = ref.shape
-        total, count = ref.new_zeros(B, H, W), ref.new_zeros(H, W)
+        H, W = ref.shape[-2:]
+        total, count = 0, ref.new_zeros(H, W)
         for top, left in window_boxes(H, W):
             f, g = (self._features(image, (top, left)) for image in (dist, ref))
-            total[:, top : top + WINDOW, left : left + WINDOW] += self._window_map(f, g)
+            padding = (left, W - left - WINDOW, top, H - top - WINDOW)
+            total = total + nn.functional.pad(self._window_maps(f, g), padding)
             count[top : top + WINDOW, left : left + WINDOW] += 1
         return total / count
 
@@ -85,8 +90,8 @@ class FeatureDistance(nn.Module):
         )[self.distance, self.variant]
         return value.layers.mean(1) if value.joint is None else value.joint
 
-    def _window_map(self, f: Features, g: Features) -> Tensor:
-        """[B, 224, 224] for one window: the maps of all layers, each brought to the window's size, averaged."""
+    def _window_maps(self, f: Features, g: Features) -> Tensor:
+        """[B, L, 224, 224] for one window: the map of each layer, brought to the window's size."""
         maps = []
         for x, y in zip(
             channel_maps(f.layers, f.num_prefix_tokens),
@@ -99,7 +104,7 @@ class FeatureDistance(nn.Module):
                 else 1 - nn.functional.cosine_similarity(x, y, dim=1)
             )
             maps.append(nn.functional.interpolate(at[:, None], size=(WINDOW, WINDOW), mode="nearest")[:, 0])
-        return torch.stack(maps).mean(0)
+        return torch.stack(maps, 1)
 
     def _check_choice(self) -> None:
         """Refuse an unknown distance, variant or layer before any image is seen."""
