@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fmiqa_utils import kernels
 from fmiqa_utils.errors import InputError, near
 
 DISTANCES = ("l2", "cos", "skld", "jsd", "wsd", "swd")
@@ -23,6 +24,7 @@ DIRECTIONS = 32  # of the corrected swd; the published form takes as many as its
 DISTANCES_VERSION = 1  # part of every shard's key: raise it when a formula changes
 
 Layers = Tensor | list[Tensor]
+Block = tuple[slice, dict[str, Tensor], Tensor | None]  # groups, k of every column, squares
 
 
 @dataclass(frozen=True)
@@ -165,47 +167,65 @@ def window_statistics(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int
     """log(1 + mean of k over columns)^¼ for skld, jsd, wsd of samples x, y [G, 64, N] → {name: [G]}.
 
     `mass_axis`: the axis of wsd's softmax, 2 (published: a row's masses sum to one over all N columns) or 1 (the column's 64).
+    Without gradients, and where one shift fits all values, the work is done in place (`kernels`).
     """
-    rows = (
-        [t.logsumexp(2, keepdim=True) for t in (x, y)] if "wsd" in names and mass_axis == 2 else [None, None]
-    )
+    if not _needs_gradients(x, y) and kernels.fits(x, y):
+        blocks = _in_place(names, x, y, mass_axis)
+    else:
+        blocks = _step_by_step(names, x, y, mass_axis)
     sums = {n: x.new_zeros(x.shape[0]) for n in names}
-    for groups, columns in _blocks(x):
-        k = _column_statistics(
-            names,
-            x[groups, :, columns],
-            y[groups, :, columns],
-            *(r if r is None else r[groups] for r in rows),
-        )
+    for groups, k, squares in blocks:
         for n in names:
-            sums[n] = sums[n].index_add(0, torch.arange(x.shape[0], device=x.device)[groups], k[n].sum(1))
+            value = k[n] + squares * l2_weight(k[n]) if n != "jsd" and squares is not None else k[n]
+            sums[n] = sums[n].index_add(0, torch.arange(x.shape[0], device=x.device)[groups], value.sum(1))
     return {n: quarter_root_log(sums[n] / x.shape[2]) for n in names}
 
 
-def _column_statistics(
-    names: Sequence[str], x: Tensor, y: Tensor, row_x: Tensor | None, row_y: Tensor | None
-) -> dict[str, Tensor]:
-    """k of every column of x, y [G, 64, n] → {name: [G, n]}."""
+def _needs_gradients(*xs: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in xs)
+
+
+def _in_place(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int) -> Iterator[Block]:
+    """The blocks of x, y through `kernels`."""
+    shifts, space = (kernels.middle(x), kernels.middle(y)), kernels.Workspace(x)
+    rows = None
+    if "wsd" in names and mass_axis == 2:
+        width = COLUMNS.get(x.device.type, COLUMNS["cpu"])
+        rows = kernels.row_scale(x, shifts[0], width), kernels.row_scale(y, shifts[1], width)
+    for groups, columns in _blocks(x):
+        scales = rows and (rows[0][groups], rows[1][groups])
+        block = (x[groups, :, columns], y[groups, :, columns])
+        yield groups, *kernels.column_statistics(names, *block, shifts, scales, space)
+
+
+def _step_by_step(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int) -> Iterator[Block]:
+    """The same, differentiable and for values of any spread."""
+    rows = None
+    if "wsd" in names and mass_axis == 2:
+        rows = x.logsumexp(2, keepdim=True), y.logsumexp(2, keepdim=True)
+    for groups, columns in _blocks(x):
+        scales = rows and (rows[0][groups], rows[1][groups])
+        yield groups, *column_statistics(names, x[groups, :, columns], y[groups, :, columns], scales)
+
+
+def column_statistics(
+    names: Sequence[str], x: Tensor, y: Tensor, rows: tuple[Tensor, Tensor] | None
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """k of every column of x, y [G, 64, n] without the l2 term → {name: [G, n]}, and Σ (x − y)² where it will be needed."""
     out = {}
     p, q = x.softmax(1), y.softmax(1)  # [G, 64, n]
     if "wsd" in names:
-        masses = p - q if row_x is None or row_y is None else (x - row_x).exp() - (y - row_y).exp()
+        masses = p - q if rows is None else (x - rows[0]).exp() - (y - rows[1]).exp()
         out["wsd"] = masses[:, :-1].cumsum(1).abs().sum(1)  # unequal masses settle at the last position
     if "skld" in names or "jsd" in names:
         p, q = p + 1e-10, q + 1e-10
         log_p, log_q = p.log(), q.log()
-    if "skld" in names:
         out["skld"] = 0.5 * ((p - q) * (log_p - log_q)).sum(1)
     if "jsd" in names:
-        both = p + q
-        log_m = (0.5 * both).log()  # the released code's + 1e-17 is nothing in fp32
+        log_m = (0.5 * (p + q)).log()  # the released code's + 1e-17 is nothing in fp32
         out["jsd"] = 0.5 * (p * (log_p - log_m) + q * (log_q - log_m)).sum(1)
-    if "skld" in names or "wsd" in names:
-        squares = (x - y).square().sum(1)  # [G, n]
-        for n in ("skld", "wsd"):
-            if n in out:
-                out[n] = out[n] + squares * l2_weight(out[n])
-    return {n: out[n] for n in names}
+    squares = (x - y).square().sum(1) if "skld" in names or "wsd" in names else None  # [G, n]
+    return out, squares
 
 
 def l2_weight(k: Tensor) -> Tensor:

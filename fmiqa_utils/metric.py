@@ -63,13 +63,14 @@ class FeatureDistance(nn.Module):
         """`map` for every chosen layer by itself: [B, L, H, W]."""
         self._check_images(dist, ref)
         H, W = ref.shape[-2:]
-        total, count = 0, ref.new_zeros(H, W)
+        placed: list[Tensor] = []
+        count = ref.new_zeros(H, W)
         for top, left in window_boxes(H, W):
             f, g = (self._features(image, (top, left)) for image in (dist, ref))
             padding = (left, W - left - WINDOW, top, H - top - WINDOW)
-            total = total + nn.functional.pad(self._window_maps(f, g), padding)
+            placed.append(nn.functional.pad(self._window_maps(f, g), padding))
             count[top : top + WINDOW, left : left + WINDOW] += 1
-        return total / count
+        return torch.stack(placed).sum(0) / count
 
     def _features(self, image: Tensor, box: tuple[int, int]) -> Features:
         top, left = box

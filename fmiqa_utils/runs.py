@@ -147,6 +147,24 @@ def _look_before(pairs: pd.DataFrame, small_images: str, strict: bool, say: Call
     say(f"{count} They become rows without a value, each with its reason.")
 
 
+def ensure_demo(name: str = "demo", *, say: Callable[[str], object] = lambda _: None) -> None:
+    """Make a small run of the demo dataset if `name` is "demo" and no such run is there: one pair in six, l2 and cosine."""
+    from fmiqa_utils.datasets import load_pairs
+    from fmiqa_utils.demo import build_demo
+    from fmiqa_utils.scorer import Settings
+
+    if name != "demo" or name in known_runs():
+        return
+    say(
+        "there is no run yet: building the demo dataset and scoring a part of it, about two minutes without a GPU"
+    )
+    build_demo()
+    pairs = load_pairs("demo")
+    extract_run(
+        name, pairs.iloc[::6], choose("auto", "auto", "demo"), settings=Settings(("l2", "cos")), say=say
+    )
+
+
 def save_run(name: str, folders: Sequence[Path]) -> Path:
     """Remember which score folders make up run `name`."""
     listed = [str(f.resolve().relative_to(scores_root().resolve())) for f in folders]
