@@ -5,11 +5,13 @@ import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 
+from fmiqa_utils.compare import CAPTION, leaderboard, side_by_side
 from fmiqa_utils.report import findings
-from fmiqa_utils.runs import Run, short_name
+from fmiqa_utils.runs import Run, load_run, plain, short_name
 from fmiqa_utils.scores import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,7 +55,7 @@ def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
     page = environment.from_string((TEMPLATES / "page.html.j2").read_text()).render(
         title=f"What foundation models see in {run.dataset}",
         run=run.name,
-        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        date=_now(),
         warning=run.warning,
         failures=sum(x["failures"] for x in run.manifests),
         pairs=len(run.pairs),
@@ -66,6 +68,44 @@ def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
     )
     write_atomically(path, page.encode())
     return next((str(f["text"]) for f in found if f["anchor"].startswith(HEADLINE)), "no finding")
+
+
+def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) -> Path:
+    """One page over several runs, atomically: a line with a link for each, and their leaderboard. Returns `path`.
+
+    Raises InputError as `compare.leaderboard` does.
+    """
+    from jinja2 import Environment
+
+    runs = [load_run(name) for name in names]
+    board = side_by_side(leaderboard(runs, n_resamples=n_resamples))
+    page = (
+        Environment(autoescape=True)
+        .from_string((TEMPLATES / "index.html.j2").read_text())
+        .render(
+            date=_now(),
+            runs=[dict(facts(r)) | _index_line(r) for r in runs],
+            warning=next((r.warning for r in runs if r.warning), ""),
+            caption=CAPTION.replace("is in the CSV file", "is in the file of `fmiqa compare`"),
+            columns=list(board.columns),
+            board=[[inline(str(cell)) for cell in row] for row in board.to_numpy().tolist()],
+            css=_raw("page.css"),
+            js=_raw("page.js"),
+        )
+    )
+    return write_atomically(path, page.encode())
+
+
+def _index_line(run: Run) -> dict[str, str]:
+    return {
+        "name": run.name,
+        "href": f"{quote(plain(run.name))}/index.html",
+        "failures": str(sum(m["failures"] for m in run.manifests)),
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.images import file_facts
-from fmiqa_utils.page import write_page
+from fmiqa_utils.page import write_index, write_page
 from fmiqa_utils.paths import figures_root, project_root, reports_root
 from fmiqa_utils.report import check_parameters, is_finished, notebook_key, notebook_parameters, run_notebook
-from fmiqa_utils.runs import load_run, plain, run_material
+from fmiqa_utils.runs import known_runs, load_run, plain, run_material
 from fmiqa_utils.scores import digest
 
 EXTRACT = "01_extract.ipynb"
@@ -19,6 +19,7 @@ READERS = (
     "04_intermediate_vs_embedding.ipynb",
     "05_robustness.ipynb",
     "06_published_results.ipynb",
+    "07_loda.ipynb",
 )
 
 
@@ -50,6 +51,9 @@ def make_report(
     progress("notebooks", len(sources), len(sources))
     page = reports_root() / plain(run) / "index.html"
     headline = write_page(page, load_run(run), executed)
+    reported = [name for name in known_runs() if (reports_root() / plain(name) / "index.html").is_file()]
+    if len(reported) > 1:
+        write_index(reports_root() / "index.html", reported)
     return page, headline
 
 

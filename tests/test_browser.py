@@ -1,0 +1,239 @@
+"""What a person sees in a browser: JupyterLab with the Explorer, and the report page. Screenshots go to test-artifacts/."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fmiqa_utils.page import write_index, write_page
+from fmiqa_utils.paths import project_root
+from fmiqa_utils.runs import extract_run, load_run
+from fmiqa_utils.scorer import Settings
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
+    ),
+]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARTIFACTS = project_root() / "test-artifacts"
+TINY = "timm:vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    ARTIFACTS.mkdir(exist_ok=True)
+    with sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A saved run "seen" of two references with three distorted images each."""
+    folder = tmp_path_factory.mktemp("browser")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("FMIQA_SCORES", str(folder / "scores"))
+    from fmiqa_utils.datasets import load_pairs
+
+    rng, rows = np.random.default_rng(0), []
+    for r in range(2):
+        ref = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((28, 28, 1)))
+        Image.fromarray(ref.astype(np.uint8)).save(folder / f"r{r}.png")
+        for level in range(1, 4):
+            noisy = np.clip(ref + rng.normal(0, 20 * level, ref.shape), 0, 255)
+            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"r{r}_{level}.png")
+            rows.append((f"r{r}.png", f"r{r}_{level}.png", 5.0 - level - r / 10, "noise", level))
+    table = pd.DataFrame(rows, columns=["ref", "dist", "label", "distortion", "level"])
+    table.to_csv(folder / "pairs.csv", index=False)
+    pairs = load_pairs(f"csv:{folder / 'pairs.csv'}", direction="higher")
+    extract_run("seen", pairs, [(TINY, "untrained")], settings=Settings(("l2", "cos")), device="cpu")
+    yield folder
+    patch.undo()
+
+
+def executed(folder: Path) -> Path:
+    """A small executed notebook with a figure and a table that is out of order."""
+    from matplotlib.figure import Figure
+
+    from fmiqa_utils import figures
+
+    figure = Figure(figsize=(6.4, 2))
+    figure.subplots().plot([1, 2, 3])
+    data = figures.table(
+        pd.DataFrame({"name": ["b", "a", "c"], "srcc": [0.5, -0.25, 0.75], "n": [10, 9, 100]})
+    )._repr_html_()
+    import base64
+    import io
+
+    png = io.BytesIO()
+    figure.savefig(png)
+    image = f'<figure><img width="700" alt="A line." src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"></figure>'
+    cell = nbformat.v4.new_code_cell("")
+    cell.outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": h, "text/plain": ""}) for h in (image, data)
+    ]
+    path = folder / "04_small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A chapter"), cell]), path)
+    return path
+
+
+def test_the_report_page(browser, run: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    page_file = tmp_path / "index.html"
+    write_page(page_file, load_run("seen"), [executed(tmp_path)])
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    requests: list[str] = []
+    page.on("request", lambda r: requests.append(r.url))
+    page.goto(page_file.as_uri())
+    assert [u for u in requests if not u.startswith(("file:", "data:"))] == []
+    images = page.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt])")
+    assert images == [[True, "A line."]]
+    assert "UNTRAINED" in page.inner_text("[role=alert]")
+    table = page.locator("section table").first
+
+    def column(i: int) -> list[str]:
+        cells = "t => [...t.tBodies[0].rows].map(r => [...r.cells].map(c => c.textContent))"
+        return [row[i] for row in table.evaluate(cells)]
+
+    assert column(0) == ["b", "a", "c"]
+    table.locator("th button").nth(1).click()
+    assert column(1) == ["-0.25", "0.50", "0.75"]
+    table.locator("th button").nth(2).click()
+    assert column(2) == ["9", "10", "100"]  # as numbers, not as words
+    table.locator("th button").nth(2).click()
+    assert column(2) == ["100", "10", "9"]
+    with page.expect_download() as download:
+        page.locator("button.csv").first.click()
+    saved = pd.read_csv(download.value.path())
+    assert saved["name"].tolist() == ["c", "b", "a"]
+    assert saved["srcc"].tolist() == [0.75, 0.5, -0.25]
+    page.screenshot(path=ARTIFACTS / "report_wide.png")
+    for name, options in (("narrow", {"width": 390, "height": 800}),):
+        page.set_viewport_size(options)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.screenshot(path=ARTIFACTS / f"report_{name}.png")
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert sum(int(v) for v in dark[4:-1].split(",")[:3]) < 200
+    page.screenshot(path=ARTIFACTS / "report_dark.png")
+    page.close()
+
+
+def test_the_index_of_several_runs(browser, run: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "seen").mkdir()
+    write_page(tmp_path / "seen" / "index.html", load_run("seen"), [executed(tmp_path)])
+    index = write_index(tmp_path / "index.html", ["seen"], n_resamples=50)
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(index.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    rows = page.evaluate(
+        "[...document.querySelectorAll('table.leaderboard tbody tr')].map(r => r.cells[1].textContent)"
+    )
+    assert "vit_tiny_patch16_224" in rows
+    page.click("a[href='seen/index.html']")
+    assert "run seen" in page.inner_text(".kicker").lower()
+    page.close()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture
+def lab(run: Path, tmp_path: Path) -> Iterator[str]:
+    """JupyterLab on a copy of notebook 00; yields the address of the notebook."""
+    port = free_port()
+    notebook = nbformat.read(project_root() / "notebooks" / "00_start_here.ipynb", 4)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = cell.source.replace('run: str = "demo"', 'run: str = "seen"')
+    nbformat.write(notebook, tmp_path / "00_start_here.ipynb")
+    settings = tmp_path / "config" / "labconfig"
+    settings.mkdir(parents=True)
+    disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    (settings / "page_config.json").write_text(json.dumps(disabled))
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--allow-root",
+    ]
+    command += [
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=t",
+        "--LabApp.expose_app_in_browser=True",
+    ]
+    environment = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "HOME": str(tmp_path),
+        "HF_HUB_OFFLINE": "1",
+    }
+    log = (tmp_path / "lab.log").open("w")
+    server = subprocess.Popen(
+        [*command, f"--notebook-dir={tmp_path}"], env=environment, stderr=log, stdout=log
+    )
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=t", timeout=2).read()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/lab/tree/00_start_here.ipynb?reset&token=t"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+READY = """() => {
+  const widget = window.jupyterapp?.shell?.currentWidget, context = widget?.context?.sessionContext;
+  return context?.isReady && context.session?.kernel?.connectionStatus === "connected"
+      && context.session.kernel.status === "idle";
+}"""
+
+
+@pytest.mark.slow
+def test_jupyterlab_runs_the_explorer(browser, lab: str) -> None:  # type: ignore[no-untyped-def]
+    page = browser.new_page(viewport={"width": 1400, "height": 1500})
+    page.goto(lab)
+    page.wait_for_function(READY, timeout=120_000)
+    page.click("text=Run >> nth=0")
+    page.click("text=Run All Cells")
+    picture = page.locator("img.widget-image")
+    picture.wait_for(timeout=120_000)
+    page.wait_for_function(READY, timeout=60_000)
+    assert page.evaluate("document.querySelector('img.widget-image').naturalWidth") > 400
+    before = picture.get_attribute("src")
+    chooser = page.locator(".widget-dropdown select")
+    levels = [s for s in chooser.all() if s.locator("option").all_inner_texts() == ["1", "2", "3"]]
+    levels[0].select_option("3")
+    page.wait_for_function(
+        "b => document.querySelector('img.widget-image').src !== b", arg=before, timeout=30_000
+    )
+    assert page.locator(".jp-OutputArea-output:has-text('Traceback')").count() == 0
+    page.screenshot(path=ARTIFACTS / "lab_explorer.png")
+    page.close()
