@@ -5,7 +5,7 @@ Similarity Metrics", ICASSP 2025 (arXiv 2409.07650); "published" is what their r
 that the formula suggests.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmiqa_utils import kernels
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.kernels import needs_gradients, window_statistics
 
 DISTANCES = ("l2", "cos", "skld", "jsd", "wsd", "swd")
 VARIANTS = ("published", "corrected")
 SIDE = 8  # a window of the statistical distances is 8 × 8 = 64 samples
-COLUMNS = {"cpu": 2048, "cuda": 1 << 20}  # columns of 64 worked on at once: what stays in cache
 DIRECTIONS = 32  # of the corrected swd; the published form takes as many as its samples have numbers
 DISTANCES_VERSION = 1  # part of every shard's key: raise it when a formula changes
 
 Layers = Tensor | list[Tensor]
-Block = tuple[slice, dict[str, Tensor], Tensor | None]  # groups, k of every column, squares
 
 
 @dataclass(frozen=True)
@@ -71,24 +69,59 @@ def distances(
     Raises InputError as `distance` does.
     """
     _check(names, variants, f, g)
+    form = Form(num_prefix_tokens, skip_nan, per_layer, seed, (Padding(), Padding()))
+    if f[0].is_cuda or _gradients(f, g):
+        return _of_windows(names, f, g, variants, form)
+    B = len(f) if isinstance(f, Tensor) else len(f[0])
+    # one window at a time: its intermediate results stay in cache, and no fresh page is asked of the system
+    parts = [_of_windows(names, _window(f, b), _window(g, b), variants, form) for b in range(B)]
+    return {key: _joined([part[key] for part in parts]) for key in parts[0]}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the forms of a distance need to know beside the features."""
+
+    prefix: int
+    skip_nan: bool
+    per_layer: bool
+    seed: int
+    pads: tuple["Padding", "Padding"]  # of f and g
+
+
+def _of_windows(
+    names: Sequence[str], f: Layers, g: Layers, variants: Sequence[str], form: Form
+) -> dict[tuple[str, str], Value]:
+    """`distances` of windows that are worked on together."""
     out: dict[tuple[str, str], Value] = {}
     windowed = [n for n in names if n in ("skld", "jsd", "wsd")]
     for variant in variants:
         published = variant == "published"
-        if "l2" in names:
-            out["l2", variant] = _summed(_per_layer(l2_term, f, g))
-        if "cos" in names:
-            axis = -1 if published or isinstance(f, Tensor) else 1
-            skip = skip_nan and published
-            out["cos", variant] = _summed(_per_layer(lambda x, y, a=axis, s=skip: cos_term(x, y, a, s), f, g))
+        for name, terms in (("l2", _l2_terms), ("cos", _cos_terms)):
+            if name in names:
+                same = isinstance(f, Tensor) or name == "l2"  # in both variants
+                known = out.get((name, "published")) if same and not form.skip_nan else None
+                out[name, variant] = known or _summed(terms(f, g, published, form))
         if windowed:
-            form = _windowed_published if published else _windowed_corrected
-            values = form(windowed, f, g, num_prefix_tokens, per_layer)
+            values = (_windowed_published if published else _windowed_corrected)(windowed, f, g, form)
             out |= {(name, variant): value for name, value in values.items()}
         if "swd" in names:
-            swd = _swd_published if published else _swd_corrected
-            out["swd", variant] = swd(f, g, num_prefix_tokens, per_layer, seed)
+            out["swd", variant] = (_swd_published if published else _swd_corrected)(f, g, form)
     return out
+
+
+def _gradients(f: Layers, g: Layers) -> bool:
+    return needs_gradients(*(x for t in (f, g) for x in ([t] if isinstance(t, Tensor) else t)))
+
+
+def _window(f: Layers, b: int) -> Layers:
+    """Window number `b`, as a batch of one."""
+    return f[b : b + 1] if isinstance(f, Tensor) else [x[b : b + 1] for x in f]
+
+
+def _joined(parts: list[Value]) -> Value:
+    joint = None if parts[0].joint is None else torch.cat([p.joint for p in parts if p.joint is not None])
+    return Value(joint, torch.cat([p.layers for p in parts]))
 
 
 def embedding_cos(f: Tensor, g: Tensor) -> Tensor:
@@ -116,7 +149,16 @@ def cos_term(x: Tensor, y: Tensor, axis: int = -1, skip_nan: bool = False) -> Te
     return terms.flatten(1).mean(1)
 
 
-def _per_layer(term, f: Layers, g: Layers) -> Tensor:  # type: ignore[no-untyped-def]
+def _l2_terms(f: Layers, g: Layers, published: bool, form: Form) -> Tensor:
+    return _per_layer(l2_term, f, g)
+
+
+def _cos_terms(f: Layers, g: Layers, published: bool, form: Form) -> Tensor:
+    axis = -1 if published or isinstance(f, Tensor) else 1
+    return _per_layer(lambda x, y: cos_term(x, y, axis, form.skip_nan and published), f, g)
+
+
+def _per_layer(term: Callable[[Tensor, Tensor], Tensor], f: Layers, g: Layers) -> Tensor:
     """`term` of every layer → [B, L]."""
     pairs = zip(f.unbind(1), g.unbind(1), strict=True) if isinstance(f, Tensor) else zip(f, g, strict=True)  # type: ignore[union-attr]
     return torch.stack([term(x.float(), y.float()) for x, y in pairs], 1)
@@ -129,15 +171,13 @@ def _summed(layers: Tensor) -> Value:
 # ---- skld, jsd, wsd: statistics of windows of 64 samples -------------------------------------------------------------
 
 
-def _windowed_published(
-    names: list[str], f: Layers, g: Layers, prefix: int, per_layer: bool
-) -> dict[str, Value]:
+def _windowed_published(names: list[str], f: Layers, g: Layers, form: Form) -> dict[str, Value]:
     """The raw reshape of the padded tensor to [64, N], over all layers together and over each alone (METHODS 1.3)."""
     if isinstance(f, Tensor):
-        x, y = pad_to_eight(f.float()), pad_to_eight(g.float())  # type: ignore[union-attr]
+        x, y = form.pads[0](f.float()), form.pads[1](g.float())  # type: ignore[union-attr]
         B, L = x.shape[:2]
         joint = window_statistics(names, x.reshape(B, 64, -1), y.reshape(B, 64, -1), mass_axis=2)
-        if not per_layer:
+        if not form.per_layer:
             return {n: Value(joint[n], joint[n].new_empty(B, 0)) for n in names}
         alone = window_statistics(names, x.reshape(B * L, 64, -1), y.reshape(B * L, 64, -1), mass_axis=2)
         return {n: Value(joint[n], alone[n].view(B, L)) for n in names}
@@ -149,107 +189,15 @@ def _windowed_published(
     return {n: Value(None, torch.stack(layers[n], 1)) for n in names}
 
 
-def _windowed_corrected(
-    names: list[str], f: Layers, g: Layers, prefix: int, per_layer: bool
-) -> dict[str, Value]:
+def _windowed_corrected(names: list[str], f: Layers, g: Layers, form: Form) -> dict[str, Value]:
     """Non-overlapping 8 × 8 spatial windows of each channel's map, softmax over the 64 positions; joint: mean over layers."""
     layers: dict[str, list[Tensor]] = {n: [] for n in names}
-    for fl, gl in zip(channel_maps(f, prefix), channel_maps(g, prefix), strict=True):
-        for n, value in window_statistics(
-            names, spatial_windows(fl), spatial_windows(gl), mass_axis=1
-        ).items():
+    for fl, gl in zip(channel_maps(f, form.prefix), channel_maps(g, form.prefix), strict=True):
+        x, y = spatial_windows(fl), spatial_windows(gl)
+        for n, value in window_statistics(names, x, y, mass_axis=1).items():
             layers[n].append(value)
     stacked = {n: torch.stack(layers[n], 1) for n in names}
     return {n: Value(values.mean(1), values) for n, values in stacked.items()}
-
-
-def window_statistics(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int) -> dict[str, Tensor]:
-    """log(1 + mean of k over columns)^¼ for skld, jsd, wsd of samples x, y [G, 64, N] → {name: [G]}.
-
-    `mass_axis`: the axis of wsd's softmax, 2 (published: a row's masses sum to one over all N columns) or 1 (the column's 64).
-    Without gradients, and where one shift fits all values, the work is done in place (`kernels`).
-    """
-    if not _needs_gradients(x, y) and kernels.fits(x, y):
-        blocks = _in_place(names, x, y, mass_axis)
-    else:
-        blocks = _step_by_step(names, x, y, mass_axis)
-    sums = {n: x.new_zeros(x.shape[0]) for n in names}
-    for groups, k, squares in blocks:
-        for n in names:
-            value = k[n] + squares * l2_weight(k[n]) if n != "jsd" and squares is not None else k[n]
-            sums[n] = sums[n].index_add(0, torch.arange(x.shape[0], device=x.device)[groups], value.sum(1))
-    return {n: quarter_root_log(sums[n] / x.shape[2]) for n in names}
-
-
-def _needs_gradients(*xs: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in xs)
-
-
-def _in_place(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int) -> Iterator[Block]:
-    """The blocks of x, y through `kernels`."""
-    shifts, space = (kernels.middle(x), kernels.middle(y)), kernels.Workspace(x)
-    rows = None
-    if "wsd" in names and mass_axis == 2:
-        width = COLUMNS.get(x.device.type, COLUMNS["cpu"])
-        rows = kernels.row_scale(x, shifts[0], width), kernels.row_scale(y, shifts[1], width)
-    for groups, columns in _blocks(x):
-        scales = rows and (rows[0][groups], rows[1][groups])
-        block = (x[groups, :, columns], y[groups, :, columns])
-        yield groups, *kernels.column_statistics(names, *block, shifts, scales, space)
-
-
-def _step_by_step(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int) -> Iterator[Block]:
-    """The same, differentiable and for values of any spread."""
-    rows = None
-    if "wsd" in names and mass_axis == 2:
-        rows = x.logsumexp(2, keepdim=True), y.logsumexp(2, keepdim=True)
-    for groups, columns in _blocks(x):
-        scales = rows and (rows[0][groups], rows[1][groups])
-        yield groups, *column_statistics(names, x[groups, :, columns], y[groups, :, columns], scales)
-
-
-def column_statistics(
-    names: Sequence[str], x: Tensor, y: Tensor, rows: tuple[Tensor, Tensor] | None
-) -> tuple[dict[str, Tensor], Tensor | None]:
-    """k of every column of x, y [G, 64, n] without the l2 term → {name: [G, n]}, and Σ (x − y)² where it will be needed."""
-    out = {}
-    p, q = x.softmax(1), y.softmax(1)  # [G, 64, n]
-    if "wsd" in names:
-        masses = p - q if rows is None else (x - rows[0]).exp() - (y - rows[1]).exp()
-        out["wsd"] = masses[:, :-1].cumsum(1).abs().sum(1)  # unequal masses settle at the last position
-    if "skld" in names or "jsd" in names:
-        p, q = p + 1e-10, q + 1e-10
-        log_p, log_q = p.log(), q.log()
-        out["skld"] = 0.5 * ((p - q) * (log_p - log_q)).sum(1)
-    if "jsd" in names:
-        log_m = (0.5 * (p + q)).log()  # the released code's + 1e-17 is nothing in fp32
-        out["jsd"] = 0.5 * (p * (log_p - log_m) + q * (log_q - log_m)).sum(1)
-    squares = (x - y).square().sum(1) if "skld" in names or "wsd" in names else None  # [G, n]
-    return out, squares
-
-
-def l2_weight(k: Tensor) -> Tensor:
-    """w = 1 / (√exp(−1 / (k + 10)) · (k + 10)²), the weight of the l2 term in skld and wsd."""
-    shifted = k + 10
-    return (0.5 / shifted).exp() / shifted.square()
-
-
-def quarter_root_log(mean: Tensor) -> Tensor:
-    """log(1 + mean)^¼; its gradient at 0, infinite, is taken as 0 so that equal inputs do not poison a training step."""
-    positive = mean > 0
-    return torch.where(positive, torch.log1p(torch.where(positive, mean, 1)).pow(0.25), 0)
-
-
-def _blocks(x: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices over groups and columns of x [G, 64, N] of about `COLUMNS` columns each."""
-    G, _, N = x.shape
-    limit = COLUMNS.get(x.device.type, COLUMNS["cpu"])
-    groups = max(1, limit // N)
-    pieces = max(1, round(N / limit))
-    width = -(-N // pieces)
-    for g in range(0, G, groups):
-        for c in range(0, N, width):
-            yield slice(g, min(g + groups, G)), slice(c, min(c + width, N))
 
 
 # ---- swd: sliced Wasserstein distance ----------------------------------------------------------------------------------
@@ -271,27 +219,29 @@ def sliced(x: Tensor, y: Tensor, seed: int, count: int | None = None) -> Tensor:
     return total / len(v)
 
 
-def _swd_published(f: Layers, g: Layers, prefix: int, per_layer: bool, seed: int) -> Value:
+def _swd_published(f: Layers, g: Layers, form: Form) -> Value:
     """T·D samples of L numbers, summed over samples; a layer alone: L = 1, or a map's C channels (METHODS 1.3)."""
     if not isinstance(f, Tensor):
         pairs = zip(f, g, strict=True)
         return Value(
             None,
             torch.stack(
-                [sliced(x.float().flatten(2), y.float().flatten(2), seed).sum(1) for x, y in pairs], 1
+                [sliced(x.float().flatten(2), y.float().flatten(2), form.seed).sum(1) for x, y in pairs], 1
             ),
         )
     x, y = f.float().flatten(2), g.float().flatten(2)  # type: ignore[union-attr]  # [B, L, T·D]
-    joint = sliced(x, y, seed).sum(1)
-    if not per_layer:
+    joint = sliced(x, y, form.seed).sum(1)
+    if not form.per_layer:
         return Value(joint, joint.new_empty(len(joint), 0))
     return Value(joint, (x.sort(2).values - y.sort(2).values).square().sum(2))
 
 
-def _swd_corrected(f: Layers, g: Layers, prefix: int, per_layer: bool, seed: int) -> Value:
+def _swd_corrected(f: Layers, g: Layers, form: Form) -> Value:
     """Positions as samples of C channels, `DIRECTIONS` directions, mean over samples; joint: mean over layers."""
-    pairs = zip(channel_maps(f, prefix), channel_maps(g, prefix), strict=True)
-    layers = torch.stack([sliced(x.flatten(2), y.flatten(2), seed, DIRECTIONS).mean(1) for x, y in pairs], 1)
+    pairs = zip(channel_maps(f, form.prefix), channel_maps(g, form.prefix), strict=True)
+    layers = torch.stack(
+        [sliced(x.flatten(2), y.flatten(2), form.seed, DIRECTIONS).mean(1) for x, y in pairs], 1
+    )
     return Value(layers.mean(1), layers)
 
 
@@ -304,6 +254,21 @@ def pad_to_eight(x: Tensor) -> Tensor:
     return F.pad(x, (round(D / 8) * 8 - D, 0, 0, round(T / 8) * 8 - T)).contiguous()
 
 
+class Padding:
+    """`pad_to_eight`, call after call into the same memory where no gradient is asked for."""
+
+    _room: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The padded copy of x […, T, D]; the next call overwrites it."""
+        if self._room is None or self._room.shape[:-2] != x.shape[:-2] or needs_gradients(x):
+            self._room = pad_to_eight(x)
+            return self._room
+        T, left = min(x.shape[-2], self._room.shape[-2]), self._room.shape[-1] - x.shape[-1]
+        self._room[..., :T, max(left, 0) :] = x[..., :T, max(-left, 0) :]
+        return self._room
+
+
 def channel_maps(f: Layers, num_prefix_tokens: int) -> list[Tensor]:
     """Every layer as maps [B, C, H, W]: patch tokens go back on their square grid, prefix tokens are left out."""
     if not isinstance(f, Tensor):
@@ -314,11 +279,12 @@ def channel_maps(f: Layers, num_prefix_tokens: int) -> list[Tensor]:
 
 
 def spatial_windows(x: Tensor) -> Tensor:
-    """[B, C, H, W] → [B, 64, C · h · w]: non-overlapping 8 × 8 windows, zeros at the bottom and right up to a multiple of 8."""
-    B, C, H, W = x.shape
-    x = F.pad(x, (0, -W % SIDE, 0, -H % SIDE))
-    h, w = x.shape[2] // SIDE, x.shape[3] // SIDE
-    return x.reshape(B, C, h, SIDE, w, SIDE).permute(0, 3, 5, 2, 4, 1).reshape(B, SIDE * SIDE, h * w * C)
+    """[B, C, H, W] → [B, 64, h · w · C]: non-overlapping 8 × 8 windows, zeros at the bottom and right up to a multiple of 8."""
+    x = x.permute(0, 2, 3, 1)  # as tokens lie in memory
+    B, H, W, C = x.shape
+    x = F.pad(x, (0, 0, 0, -W % SIDE, 0, -H % SIDE))
+    h, w = x.shape[1] // SIDE, x.shape[2] // SIDE
+    return x.reshape(B, h, SIDE, w, SIDE, C).permute(0, 2, 4, 1, 3, 5).reshape(B, SIDE * SIDE, h * w * C)
 
 
 def _check(names: Sequence[str], variants: Sequence[str], f: Layers, g: Layers) -> None:
