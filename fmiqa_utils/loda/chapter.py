@@ -17,7 +17,7 @@ SMALL = {
     "crops": 1,
     "test_crops": 3,
 }
-SMALL_RATE = 5e-3  # few steps: larger than the published rate
+SMALL_RATE = 2e-3  # few steps: larger than the published rate
 SMALL_IMAGES = 280  # of the demo dataset: three minutes on a laptop
 
 
