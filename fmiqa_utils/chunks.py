@@ -75,6 +75,15 @@ def score_chunk(chunk: Chunk, scorer: Scorer) -> ChunkResult:
     return ChunkResult(rows, reader.failures(), reader.images, int(counts.sum()) + len(boxes))
 
 
+def failed_chunk(chunk: Chunk, scorer: Scorer, reason: str) -> ChunkResult:
+    """A chunk that could not be scored at all: NaN in every row, one reason for every pair."""
+    reader = _Reader(chunk, scorer)
+    reader.fail_all(reason)
+    n = len(chunk.pairs)
+    empty = [np.full((n, k), np.nan) for k in (len(scorer.columns), len(scorer.settings.baselines))]
+    return ChunkResult(_rows(chunk, scorer, *empty), reader.failures(), {}, 0)
+
+
 def _score_group(
     reader: "_Reader", scorer: Scorer, boxes: list[tuple[int, int]], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fmiqa_utils.backbones import WINDOW
-from fmiqa_utils.chunks import Chunk, ChunkResult, score_chunk
+from fmiqa_utils.chunks import Chunk
 from fmiqa_utils.distances import DISTANCES_VERSION
+from fmiqa_utils.engines import Engine, serial
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.features import STRIDE
 from fmiqa_utils.images import file_facts, read_bytes_rgb
@@ -23,11 +24,9 @@ from fmiqa_utils.scores import (
     is_intact,
     read_facts,
     read_manifest,
-    shard_bytes,
     sole_writer,
     write_manifest,
     write_pairs,
-    write_shard,
 )
 from fmiqa_utils.transforms import parse_transform
 
@@ -102,44 +101,35 @@ def run(
     *,
     transforms: Sequence[str] = ("none",),
     transform_pairs: int = 0,
+    engine: Engine | None = None,
     strict: bool = False,
     progress: Callable[[int, int, int], object] | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> dict:
     """Score all `pairs` into `folder`, going on where an earlier run stopped; returns the manifest.
 
-    `progress(done, total, failed)` counts pairs. `strict` turns the first failure into InputError. A second run on the same folder
-    waits for the first.
+    `progress(done, total, failed)` counts pairs. `engine`: who scores, this process with `scorer` by default. `strict` turns the first
+    failure into InputError. A second run on the same folder waits for the first.
     """
     chunks = plan(pairs, scorer, transforms, transform_pairs)
-    total = sum(len(c.pairs) for c in chunks)
+    sizes = {c.key: len(c.pairs) for c in chunks}
     with sole_writer(folder, waiting=say):
-        shards, kept, failures, windows, start, done = find_shards(folder), 0, 0, 0, time.time(), 0
-        names = []
-        for chunk in chunks:
-            shard = shards.get(chunk.key[:16])
-            if is_done(chunk, shard):
-                kept += 1
-            else:
-                if shard is not None and not is_intact(shard):
-                    say(f"{shard.name} is damaged: its chunk is computed again")
-                if shard is not None:
-                    shard.unlink()
-                result = score_chunk(chunk, scorer)
-                if result.failures and strict:
-                    raise InputError(
-                        f"stopped at the first failure (--strict): {result.failures[0]['reason']}"
-                    )
-                shard = _save(folder, chunk, result, scorer)
-                failures += len(result.failures)
-                windows += result.windows
-            assert shard is not None
-            names.append(shard.name)
-            done += len(chunk.pairs)
+        start, failures, windows = time.time(), 0, 0
+        names = _kept(chunks, folder, say)
+        kept, done = len(names), sum(sizes[key] for key in names)
+        todo = [c for c in chunks if c.key not in names]
+        for result in (engine or serial(scorer))(todo, folder):
+            if result.failures and strict:
+                raise InputError(f"stopped at the first failure (--strict): {result.failures[0]['reason']}")
+            names[result.key] = result.shard
+            failures += len(result.failures)
+            windows += result.windows
+            done += sizes[result.key]
             if progress:
-                progress(done, total, failures)
-        manifest = _manifest(pairs, scorer, transforms, names, failures)
-        if windows or not _same_shards(folder, names):
+                progress(done, sum(sizes.values()), failures)
+        ordered = [names[c.key] for c in chunks]
+        manifest = _manifest(pairs, scorer, transforms, ordered, failures)
+        if todo or not _same_shards(folder, ordered):
             effort = {"seconds": round(time.time() - start, 2), "windows": windows, "chunks_kept": kept}
             write_pairs(folder, pairs)
             write_manifest(
@@ -148,12 +138,19 @@ def run(
     return manifest
 
 
-def _save(folder: Path, chunk: Chunk, result: ChunkResult, scorer: Scorer) -> Path:
-    start = time.perf_counter()
-    facts: dict[str, object] = {"key": chunk.key, "images": result.images, "failures": result.failures}
-    path = write_shard(folder, f"{chunk.ref}-{chunk.transform}", chunk.key, shard_bytes(result.rows, facts))
-    scorer.seconds["write"] += time.perf_counter() - start
-    return path
+def _kept(chunks: list[Chunk], folder: Path, say: Callable[[str], object]) -> dict[str, str]:
+    """{key: shard} of the chunks that are done; shards that are damaged or out of date are removed."""
+    shards, names = find_shards(folder), {}
+    for chunk in chunks:
+        shard = shards.get(chunk.key[:16])
+        if is_done(chunk, shard):
+            assert shard is not None
+            names[chunk.key] = shard.name
+        elif shard is not None:
+            if not is_intact(shard):
+                say(f"{shard.name} is damaged: its chunk is computed again")
+            shard.unlink()
+    return names
 
 
 def _same_shards(folder: Path, names: list[str]) -> bool:
