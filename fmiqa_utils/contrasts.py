@@ -100,6 +100,14 @@ def layer_choice(run: Run, distance: str = "cos", variant: str = "published") ->
     return pd.DataFrame(rows)
 
 
+def strongest_block(run: Run, distance: str = "cos") -> int:
+    """The block in which the median pair's published distance is largest, over the backbones of a run."""
+    rows = _unmoved(run)
+    rows = rows[(rows["distance"] == distance) & (rows["variant"] == "published")]
+    blocks = rows[[isinstance(f, int) for f in rows["feature"]]]
+    return int(str(blocks.groupby("feature", observed=True)["value"].median().astype(float).idxmax()))
+
+
 def _unmoved(run: Run) -> pd.DataFrame:
     return run.scores[(run.scores["transform"] == "none") & (run.scores["backbone"] != "baseline")]
 

@@ -71,13 +71,16 @@ def start(folder):
         os._exit(0)
     return child
 
-begin = time.monotonic()
-os.waitpid(start(whole), 0)
-per_chunk = (time.monotonic() - begin) / len(pairs)
+begin, child = time.monotonic(), start(whole)
+while not any(whole.glob("*.parquet")):
+    time.sleep(0.002)
+first = time.monotonic() - begin
+os.waitpid(child, 0)
+per_chunk = (time.monotonic() - begin - first) / (len(pairs) - 1)
 chance, killed, seen = random.Random(0), 0, {}
 while killed < kills:
     child = start(broken)
-    time.sleep(chance.uniform(0, 3 * per_chunk))
+    time.sleep(chance.uniform(0, first + 2 * per_chunk))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     killed += os.WIFSIGNALED(status)
