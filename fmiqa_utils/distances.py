@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.kernels import needs_gradients, window_statistics
+from fmiqa_utils.kernels import in_threads, needs_gradients, window_statistics
 
 DISTANCES = ("l2", "cos", "skld", "jsd", "wsd", "swd")
 VARIANTS = ("published", "corrected")
@@ -69,12 +69,16 @@ def distances(
     Raises InputError as `distance` does.
     """
     _check(names, variants, f, g)
-    form = Form(num_prefix_tokens, skip_nan, per_layer, seed, (Padding(), Padding()))
+    form = Form(num_prefix_tokens, skip_nan, per_layer, seed)
     if f[0].is_cuda or _gradients(f, g):
-        return _of_windows(names, f, g, variants, form)
-    B = len(f) if isinstance(f, Tensor) else len(f[0])
-    # one window at a time: its intermediate results stay in cache, and no fresh page is asked of the system
-    parts = [_of_windows(names, _window(f, b), _window(g, b), variants, form) for b in range(B)]
+        return _of_windows(names, f, g, variants, form, (Padding(), Padding()))
+
+    def some(windows: range) -> list[dict[tuple[str, str], Value]]:
+        """One window at a time: its intermediate results stay in cache, and few fresh pages are asked of the system."""
+        pads = Padding(), Padding()
+        return [_of_windows(names, _window(f, b), _window(g, b), variants, form, pads) for b in windows]
+
+    parts = in_threads(some, len(f) if isinstance(f, Tensor) else len(f[0]))
     return {key: _joined([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -86,11 +90,15 @@ class Form:
     skip_nan: bool
     per_layer: bool
     seed: int
-    pads: tuple["Padding", "Padding"]  # of f and g
 
 
 def _of_windows(
-    names: Sequence[str], f: Layers, g: Layers, variants: Sequence[str], form: Form
+    names: Sequence[str],
+    f: Layers,
+    g: Layers,
+    variants: Sequence[str],
+    form: Form,
+    pads: tuple["Padding", "Padding"],
 ) -> dict[tuple[str, str], Value]:
     """`distances` of windows that are worked on together."""
     out: dict[tuple[str, str], Value] = {}
@@ -103,7 +111,10 @@ def _of_windows(
                 known = out.get((name, "published")) if same and not form.skip_nan else None
                 out[name, variant] = known or _summed(terms(f, g, published, form))
         if windowed:
-            values = (_windowed_published if published else _windowed_corrected)(windowed, f, g, form)
+            if published:
+                values = _windowed_published(windowed, f, g, form, pads)
+            else:
+                values = _windowed_corrected(windowed, f, g, form)
             out |= {(name, variant): value for name, value in values.items()}
         if "swd" in names:
             out["swd", variant] = (_swd_published if published else _swd_corrected)(f, g, form)
@@ -171,10 +182,12 @@ def _summed(layers: Tensor) -> Value:
 # ---- skld, jsd, wsd: statistics of windows of 64 samples -------------------------------------------------------------
 
 
-def _windowed_published(names: list[str], f: Layers, g: Layers, form: Form) -> dict[str, Value]:
+def _windowed_published(
+    names: list[str], f: Layers, g: Layers, form: Form, pads: tuple["Padding", "Padding"]
+) -> dict[str, Value]:
     """The raw reshape of the padded tensor to [64, N], over all layers together and over each alone (METHODS 1.3)."""
     if isinstance(f, Tensor):
-        x, y = form.pads[0](f.float()), form.pads[1](g.float())  # type: ignore[union-attr]
+        x, y = pads[0](f.float()), pads[1](g.float())  # type: ignore[union-attr]
         B, L = x.shape[:2]
         joint = window_statistics(names, x.reshape(B, 64, -1), y.reshape(B, 64, -1), mass_axis=2)
         if not form.per_layer:

@@ -4,7 +4,10 @@ In place, each number takes two exponentials (one of them for the sums along row
 log(q / m) serve jsd as they are and skld by their difference. Both are exactly 0 for equal inputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +39,32 @@ def window_statistics(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int
             value = k[n] if n == "jsd" or squares is None else k[n] + squares * l2_weight(k[n])
             sums[n][groups] += value.sum(1)
     return {n: quarter_root_log(sums[n] / x.shape[2]) for n in names}
+
+
+Part = TypeVar("Part")
+
+
+def in_threads(work: Callable[[range], list[Part]], count: int) -> list[Part]:
+    """work(range(count)), in order, its windows shared out among as many threads as torch would use for one operation.
+
+    The operations are too small to be split: threads that meet after each one mostly wait, on a busy machine for milliseconds.
+    """
+    threads = min(torch.get_num_threads(), count)
+    if threads < 2:
+        return work(range(count))
+    inference, before = torch.is_inference_mode_enabled(), torch.get_num_threads()
+
+    def share(windows: range) -> list[Part]:
+        with torch.inference_mode() if inference else torch.no_grad():
+            return work(windows)
+
+    edges = [count * i // threads for i in range(threads + 1)]
+    shares = [range(start, end) for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(chain.from_iterable(pool.map(share, shares)))
+    finally:
+        torch.set_num_threads(before)  # what threads started later begin with
 
 
 def needs_gradients(*xs: Tensor) -> bool:
