@@ -111,10 +111,8 @@ def _of_windows(
                 known = out.get((name, "published")) if same and not form.skip_nan else None
                 out[name, variant] = known or _summed(terms(f, g, published, form))
         if windowed:
-            if published:
-                values = _windowed_published(windowed, f, g, form, pads)
-            else:
-                values = _windowed_corrected(windowed, f, g, form)
+            windows = _windowed_published if published else _windowed_corrected
+            values = windows(windowed, f, g, form, pads)
             out |= {(name, variant): value for name, value in values.items()}
         if "swd" in names:
             out["swd", variant] = (_swd_published if published else _swd_corrected)(f, g, form)
@@ -202,7 +200,9 @@ def _windowed_published(
     return {n: Value(None, torch.stack(layers[n], 1)) for n in names}
 
 
-def _windowed_corrected(names: list[str], f: Layers, g: Layers, form: Form) -> dict[str, Value]:
+def _windowed_corrected(
+    names: list[str], f: Layers, g: Layers, form: Form, pads: tuple["Padding", "Padding"]
+) -> dict[str, Value]:
     """Non-overlapping 8 × 8 spatial windows of each channel's map, softmax over the 64 positions; joint: mean over layers."""
     layers: dict[str, list[Tensor]] = {n: [] for n in names}
     for fl, gl in zip(channel_maps(f, form.prefix), channel_maps(g, form.prefix), strict=True):

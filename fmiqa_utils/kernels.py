@@ -6,7 +6,7 @@ log(q / m) serve jsd as they are and skld by their difference. Both are exactly 
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TypeVar
 
 import torch
@@ -59,7 +59,7 @@ def in_threads(work: Callable[[range], list[Part]], count: int) -> list[Part]:
             return work(windows)
 
     edges = [count * i // threads for i in range(threads + 1)]
-    shares = [range(start, end) for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    shares = [range(start, end) for start, end in pairwise(edges)]
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(chain.from_iterable(pool.map(share, shares)))

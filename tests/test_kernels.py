@@ -90,6 +90,28 @@ def test_with_and_without_gradients_are_the_same(variant: str) -> None:
         torch.testing.assert_close(fast[key].layers, value.layers.detach(), rtol=5e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("inference", [True, False])
+def test_threads_share_the_windows_and_change_nothing(inference: bool) -> None:
+    f, g = samples(2, shape=(5, 2, 65, 16))
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 8):
+            torch.set_num_threads(threads)
+            with torch.inference_mode(inference):
+                found.append(
+                    distances(("l2", "cos", *NAMES), f, g, ("published", "corrected"), num_prefix_tokens=1)
+                )
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for key, value in found[0].items():
+        for other in found[1:]:
+            assert value.layers.tolist() == other[key].layers.tolist()
+            assert value.joint is not None
+            assert value.joint.tolist() == other[key].joint.tolist()
+
+
 @pytest.mark.parametrize("T", [48, 50, 197])
 @pytest.mark.parametrize("D", [13, 16, 17])
 def test_padding_again_and_again_is_padding(T: int, D: int) -> None:
