@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fmiqa_utils import cli_lookup
+from fmiqa_utils import cli_lookup, cli_sweep
 from fmiqa_utils.console import err, out, progress_bar, short, table, warn_untrained
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.cli import app as loda_app
@@ -196,6 +196,7 @@ def score(
 
 
 app.add_typer(cli_lookup.app)
+app.add_typer(cli_sweep.app)
 app.add_typer(loda_app, name="loda")
 
 

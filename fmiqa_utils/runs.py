@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,6 +12,9 @@ from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.paths import scores_root
 from fmiqa_utils.scores import digest, read_failures, read_manifest, read_pairs, read_scores, write_atomically
 from fmiqa_utils.weights import UNTRAINED_NOTE
+
+if TYPE_CHECKING:
+    from fmiqa_utils.scorer import Scorer
 
 DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
@@ -98,7 +102,7 @@ def extract_run(
     `progress(backbone, done, total, failed)` counts pairs.
     """
     from fmiqa_utils.backbones import load_backbone
-    from fmiqa_utils.extract import run, run_key
+    from fmiqa_utils.extract import run
     from fmiqa_utils.provenance import pick_device
     from fmiqa_utils.scorer import Scorer, Settings
 
@@ -110,9 +114,7 @@ def extract_run(
             backbone, weights, normalize=normalize, precision=precision, device=pick_device(device)
         )
         scorer = Scorer(model, settings, batch=batch)
-        key = digest(run_key(scorer), list(transforms), transform_pairs)[:10]
-        parts = (backbone, model.weights, normalize, precision)
-        folder = scores_root() / plain(str(pairs["dataset"].iloc[0])) / f"{plain('_'.join(parts))}-{key}"
+        folder = run_folder(pairs, scorer, transforms, transform_pairs)
         report = (lambda *a, b=backbone: progress(b, *a)) if progress else None
         manifests.append(
             run(
@@ -129,6 +131,18 @@ def extract_run(
         folders.append(folder)
     save_run(name, folders)
     return manifests
+
+
+def run_folder(
+    pairs: pd.DataFrame, scorer: "Scorer", transforms: Sequence[str], transform_pairs: int = 0
+) -> Path:
+    """Where the shards of a dataset and a scorer are kept: scores/DATASET/BACKBONE_WEIGHTS_…-KEY."""
+    from fmiqa_utils.extract import run_key
+
+    b = scorer.backbone
+    key = digest(run_key(scorer), list(transforms), transform_pairs)[:10]
+    name = plain("_".join((b.name, b.weights, b.normalize, b.precision)))
+    return scores_root() / plain(str(pairs["dataset"].iloc[0])) / f"{name}-{key}"
 
 
 def _look_before(pairs: pd.DataFrame, small_images: str, strict: bool, say: Callable[[str], object]) -> None:

@@ -1,0 +1,114 @@
+"""`fmiqa sweep`: many datasets and backbones, on one machine or a cluster."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fmiqa_utils.console import err, out, progress_bar, short, table, warn_untrained
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.options import Precision, Small, Weights, chosen_distances, chosen_variants
+
+app = typer.Typer()
+Names = Annotated[str, typer.Option(help="Names by commas.")]
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path | None, typer.Argument(help="A YAML file with the same names; options win over it.")
+    ] = None,
+    datasets: Names = "",
+    backbones: Names = "",
+    weights: Weights = "pretrained",
+    normalize: Annotated[str, typer.Option(help="none, model, or both by commas.")] = "none",
+    transforms: Annotated[
+        str, typer.Option(help="none, and any of tra-1, sca-1, rot-1 … by commas.")
+    ] = "none",
+    distance: Annotated[
+        str, typer.Option(help="all, or some of l2, cos, skld, jsd, wsd, swd.")
+    ] = "l2,cos,skld,jsd,wsd",
+    variant: Annotated[str, typer.Option(help="published, corrected, or both.")] = "published",
+    precision: Precision = "fp32",
+    small_images: Small = "error",
+    engine: Annotated[str, typer.Option(help="local (one process per GPU) or ray.")] = "local",
+    workers: Annotated[
+        int, typer.Option(help="Processes or actors; 0: one per GPU, or this process alone.")
+    ] = 0,
+    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, such as auto.")] = None,
+    num_gpus: Annotated[float, typer.Option(help="GPUs for each Ray actor; fractions share one.")] = 0,
+    reports: Annotated[bool, typer.Option(help="Write a report for each dataset at the end.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Score datasets × backbones × normalizations × transforms; a stopped sweep goes on where it stopped."""
+    from fmiqa_utils.runs import split_names
+    from fmiqa_utils.sweep import Sweep, engine_of, estimate, jobs_of, read_sweep, run_sweep
+
+    given: dict[str, Any] = {
+        "datasets": split_names(datasets),
+        "backbones": split_names(backbones),
+        "weights": weights,
+        "normalize": split_names(normalize),
+        "transforms": split_names(transforms),
+        "distances": chosen_distances(distance),
+        "variants": chosen_variants(variant),
+        "precision": precision,
+        "small_images": small_images,
+    }
+    wanted = Sweep(**_merged(given, read_sweep(file) if file else {}))
+    if not wanted.datasets or not wanted.backbones:
+        raise InputError("a sweep needs --datasets and --backbones, or a YAML file that names them.")
+    if "demo" in wanted.datasets:
+        from fmiqa_utils.demo import build_demo
+
+        build_demo()
+    jobs = jobs_of(wanted)
+    warn_untrained([(j.spec.backbone, j.spec.weights) for j in jobs])
+    planned = estimate(wanted, jobs)
+    if dry_run:
+        out.print(table(planned.round(3), f"{len(jobs)} jobs, {planned['chunks'].sum():,} chunks"))
+        hours = (
+            f"about {planned['hours'].sum():.2f} h"
+            if planned["hours"].notna().all()
+            else "unknown hours (run fmiqa bench)"
+        )
+        out.print(
+            f"{planned['windows'].sum():,} window forwards, {hours}, {planned['gigabytes'].sum():.3f} GB to be written."
+        )
+        return
+    make = engine_of(engine, workers=workers, address=address, num_gpus=num_gpus, say=err.print)
+    with progress_bar("pairs") as update:
+        names = run_sweep(wanted, jobs, make, progress=update, say=err.print)
+    _finish(names, reports)
+
+
+def _merged(given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
+    """The command line's values; where it has the default, the file's."""
+    from inspect import signature
+
+    defaults = {k: p.default for k, p in signature(sweep).parameters.items()}
+    words = {"distances": "distance", "variants": "variant"}
+    own = {}
+    for name, value in given.items():
+        default = defaults[words.get(name, name)]
+        said = ",".join(value) if isinstance(value, list | tuple) else value
+        if said == default or (not said and name in from_file):
+            continue
+        own[name] = value
+    return {**given, **from_file, **own}
+
+
+def _finish(names: list[str], reports: bool) -> None:
+    from fmiqa_utils.compare import leaderboard, save_leaderboard, side_by_side
+    from fmiqa_utils.paths import figures_root
+    from fmiqa_utils.pipeline import report_run
+    from fmiqa_utils.runs import load_run
+
+    board = leaderboard([load_run(n) for n in names])
+    out.print(table(side_by_side(board, bold="[bold]{}[/]"), "SRCC with 95 % interval over references"))
+    for path in save_leaderboard(board, figures_root() / "sweep"):
+        out.print(f"Saved {short(path)}")
+    for name in names if reports else []:
+        with progress_bar("cells") as update:
+            page, _ = report_run(name, progress=update)
+        out.print(f"Report: {short(page)}")

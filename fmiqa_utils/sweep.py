@@ -1,0 +1,190 @@
+"""A sweep: datasets × backbones × normalizations, planned, estimated, scored by one engine, compared at the end."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fmiqa_utils.backbones import backbone_info, load_backbone
+from fmiqa_utils.datasets import load_pairs
+from fmiqa_utils.engines import Engine, Spec, pool, ray_actors
+from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.extract import evenly_spaced, run
+from fmiqa_utils.features import window_boxes
+from fmiqa_utils.images import read_size
+from fmiqa_utils.paths import scores_root
+from fmiqa_utils.provenance import pick_device
+from fmiqa_utils.runs import choose, run_folder, save_run
+from fmiqa_utils.scorer import Scorer, Settings
+
+BYTES_PER_VALUE = 9.0  # of a shard, measured on the demo dataset: a value and its share of the keys
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to score; every field may stand in a YAML file under the same name."""
+
+    datasets: list[str]
+    backbones: list[str]
+    weights: str = "pretrained"
+    normalize: list[str] = field(default_factory=lambda: ["none"])
+    transforms: list[str] = field(default_factory=lambda: ["none"])
+    transform_pairs: int = 0
+    distances: tuple[str, ...] = ("l2", "cos", "skld", "jsd", "wsd")
+    variants: tuple[str, ...] = ("published",)
+    precision: str = "fp32"
+    small_images: str = "error"
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One dataset with one backbone and one normalization."""
+
+    dataset: str
+    spec: Spec
+    pairs: pd.DataFrame
+
+
+def read_sweep(path: Path) -> dict[str, Any]:
+    """The fields of a `Sweep` in a YAML file. Raises InputError for an unknown field or a file that is no mapping."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold names and values, such as datasets: [live, tid2013].")
+    known = list(Sweep.__dataclass_fields__)
+    for name in content:
+        if name not in known:
+            raise InputError(f"{path.name} has an unknown field {name!r}; {near(str(name), known)}")
+    lists = ("datasets", "backbones", "normalize", "transforms", "distances", "variants")
+    return {k: [v] if k in lists and isinstance(v, str) else v for k, v in content.items()}
+
+
+def jobs_of(sweep: Sweep) -> list[Job]:
+    """Every combination, datasets first. Raises InputError for a name that is unknown or a dataset that is incomplete."""
+    settings = Settings(tuple(sweep.distances), tuple(sweep.variants), small_images=sweep.small_images)
+    jobs = []
+    for dataset in sweep.datasets:
+        pairs = load_pairs(dataset)
+        for backbone, weights in choose(",".join(sweep.backbones), sweep.weights, dataset):
+            for normalize in sweep.normalize:
+                spec = Spec(backbone, weights, normalize, sweep.precision, settings, sweep.batch)
+                jobs.append(Job(dataset, spec, pairs))
+    return jobs
+
+
+def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
+    """A row per job: pairs, chunks, window forwards, hours at this machine's last bench, gigabytes to be written, licence.
+
+    Sizes are read from the headers of the references; hours are NaN before `fmiqa bench`.
+    """
+    rate = _bench_rate()
+    counts: dict[str, tuple[int, int, int]] = {}
+    rows = []
+    for job in jobs:
+        if job.dataset not in counts:
+            counts[job.dataset] = _counts(job.pairs, sweep)
+        pairs, chunks, windows = counts[job.dataset]
+        info = backbone_info(job.spec.backbone)
+        values = pairs * (info.layers or 12) * len(sweep.distances) * len(sweep.variants)
+        rows.append(
+            {
+                "dataset": job.dataset,
+                "backbone": job.spec.backbone,
+                "weights": job.spec.weights,
+                "normalize": job.spec.normalize,
+                "pairs": pairs,
+                "chunks": chunks,
+                "windows": windows,
+                "hours": windows / rate / 3600 if rate else float("nan"),
+                "gigabytes": values * BYTES_PER_VALUE / 1e9,
+                "licence": info.licence,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _counts(pairs: pd.DataFrame, sweep: Sweep) -> tuple[int, int, int]:
+    """(pairs, chunks, window forwards) of one backbone over all transforms."""
+    boxes = {path: len(window_boxes(*read_size(path))) for path in pairs["ref_path"].unique()}
+    n_pairs = n_chunks = windows = 0
+    for transform in sweep.transforms:
+        rows = pairs if transform == "none" else evenly_spaced(pairs, sweep.transform_pairs)
+        n_pairs += len(rows)
+        n_chunks += rows["ref"].nunique()
+        windows += int(rows["ref_path"].map(boxes).sum()) + sum(boxes[p] for p in rows["ref_path"].unique())
+    return n_pairs, n_chunks, windows
+
+
+def _bench_rate() -> float:
+    """Windows per second of the last `fmiqa bench` here; 0 where there was none."""
+    path = scores_root() / "bench.json"
+    return float(json.loads(path.read_text())["windows_per_s"]) if path.is_file() else 0.0
+
+
+def run_sweep(
+    sweep: Sweep,
+    jobs: list[Job],
+    engine: Callable[[Spec], Engine | None],
+    *,
+    progress: Callable[[str, int, int, int], object] = lambda *_: None,
+    say: Callable[[str], object] = lambda _: None,
+) -> list[str]:
+    """Score every job, skipping what is done; saves a run per dataset and returns the runs' names.
+
+    `engine(spec)`: who scores a job; None is this process. A job whose backbone cannot be loaded stops the sweep; what is finished stays.
+    """
+    folders: dict[str, list[Path]] = {}
+    for job in jobs:
+        s = job.spec
+        own_engine = engine(s)
+        device = "cpu" if own_engine else pick_device()  # with workers this process only plans
+        model = load_backbone(
+            s.backbone, s.weights, normalize=s.normalize, precision=s.precision, device=device
+        )
+        scorer = Scorer(model, s.settings, batch=s.batch)
+        folder = run_folder(job.pairs, scorer, sweep.transforms, sweep.transform_pairs)
+        label = f"{job.dataset} · {s.backbone} · {s.normalize}"
+        run(
+            job.pairs,
+            scorer,
+            folder,
+            transforms=sweep.transforms,
+            transform_pairs=sweep.transform_pairs,
+            engine=own_engine,
+            progress=lambda *n, name=label: progress(name, *n),
+            say=say,
+        )
+        folders.setdefault(job.dataset, []).append(folder)
+    for dataset, own in folders.items():
+        save_run(sweep_name(dataset), own)
+    return [sweep_name(d) for d in folders]
+
+
+def sweep_name(dataset: str) -> str:
+    """The name of the run that a sweep saves for a dataset."""
+    return f"{dataset}-sweep"
+
+
+def engine_of(
+    name: str, *, workers: int, address: str | None, num_gpus: float, say: Callable[[str], object]
+) -> Callable[[Spec], Engine | None]:
+    """The engine called `name` with so many workers; local on one device is this process itself. Raises InputError for another name."""
+    import torch
+
+    if name not in ENGINES:
+        raise InputError(f"there is no engine {name!r}; {near(name, ENGINES)}")
+    gpus = torch.cuda.device_count()
+    if name == "ray":
+        count = workers or max(1, gpus)
+        return lambda spec: ray_actors(spec, count, address=address, num_gpus=num_gpus, say=say)
+    devices = [f"cuda:{i}" for i in range(gpus)] if gpus else ["cpu"] * (workers or 1)
+    return lambda spec: pool(spec, devices, say=say) if len(devices) > 1 else None

@@ -1,0 +1,116 @@
+"""A sweep end to end on small images: plan, estimate, YAML, engines, leaderboard, and going on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fmiqa_utils.cli import app
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.runs import load_run
+from fmiqa_utils.sweep import Sweep, engine_of, estimate, jobs_of, read_sweep, sweep_name
+
+BACKBONES = "timm:vit_tiny_patch16_224,timm:resnet10t"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A LIVE-like need in miniature: a CSV that says its direction by the column label, three references of 224 × 300 px."""
+    for name in ("SCORES", "FIGURES", "REPORTS"):
+        monkeypatch.setenv(f"FMIQA_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
+    root = tmp_path / "data" / "demo"
+    rng, rows = np.random.default_rng(0), []
+    (root / "images").mkdir(parents=True)
+    for r in range(3):
+        ref = rng.integers(0, 256, (224, 300, 3), dtype=np.uint8)
+        Image.fromarray(ref).save(root / "images" / f"r{r}.png")
+        for d in range(3):
+            Image.fromarray(
+                np.clip(ref + rng.normal(0, 8 * (d + 1), ref.shape), 0, 255).astype(np.uint8)
+            ).save(root / "images" / f"d{r}_{d}.png")
+            rows.append((f"images/r{r}.png", f"images/d{r}_{d}.png", 5.0 - d, "noise", d + 1))
+    pd.DataFrame(rows, columns=["ref", "dist", "label", "distortion", "level"]).to_csv(
+        root / "pairs.csv", index=False
+    )
+    monkeypatch.setattr("fmiqa_utils.demo.build_demo", lambda **_: root)
+    return tmp_path
+
+
+WORDS = [
+    "sweep",
+    "--datasets",
+    "demo",
+    "--backbones",
+    BACKBONES,
+    "--weights",
+    "untrained",
+    "--distance",
+    "l2,cos",
+]
+
+
+def test_the_plan_counts_chunks_and_windows(folder: Path) -> None:
+    wanted = Sweep(
+        ["demo"],
+        BACKBONES.split(","),
+        "untrained",
+        transforms=["none", "rot-1"],
+        transform_pairs=3,
+        distances=("l2",),
+    )
+    planned = estimate(wanted, jobs_of(wanted))
+    assert planned["backbone"].tolist() == BACKBONES.split(",")
+    assert planned["pairs"].tolist() == [12, 12]
+    assert planned["chunks"].tolist() == [6, 6]
+    assert planned["windows"].tolist() == [2 * (9 + 3) + 2 * (3 + 3)] * 2
+    assert planned["hours"].isna().all()
+    (folder / "scores").mkdir()
+    (folder / "scores" / "bench.json").write_text(json.dumps({"windows_per_s": 10.0}))
+    assert estimate(wanted, jobs_of(wanted))["hours"].tolist() == pytest.approx([36 / 10 / 3600] * 2)
+
+
+def test_a_dry_run_writes_nothing(folder: Path) -> None:
+    done = CliRunner().invoke(app, [*WORDS, "--dry-run"])
+    assert done.exit_code == 0, done.exception
+    assert "2 jobs, 6 chunks" in done.stdout
+    assert "run fmiqa bench" in done.stdout
+    assert not (folder / "scores" / "runs").exists()
+
+
+def test_a_sweep_scores_compares_and_goes_on(folder: Path) -> None:
+    done = CliRunner().invoke(app, [*WORDS, "--no-reports"])
+    assert done.exit_code == 0, done.exception
+    run = load_run(sweep_name("demo"))
+    assert [m["backbone"] for m in run.manifests] == BACKBONES.split(",")
+    assert len(run.pairs) == 9
+    board = pd.read_csv(folder / "figures" / "sweep" / "leaderboard.csv")
+    assert set(board["backbone"]) == {*BACKBONES.split(","), "baseline"}
+    before = {p: p.stat().st_mtime_ns for p in (folder / "scores").rglob("*.parquet")}
+    assert len(before) == 6
+    again = CliRunner().invoke(app, [*WORDS, "--no-reports"])
+    assert again.exit_code == 0
+    assert {p: p.stat().st_mtime_ns for p in (folder / "scores").rglob("*.parquet")} == before
+
+
+def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
+    file = folder / "sweep.yaml"
+    file.write_text("datasets: demo\nbackbones: [timm:resnet10t]\nweights: untrained\ndistances: [l2]\n")
+    assert read_sweep(file)["datasets"] == ["demo"]
+    done = CliRunner().invoke(app, ["sweep", str(file), "--normalize", "none,model", "--dry-run"])
+    assert done.exit_code == 0, done.exception
+    assert "2 jobs, 6 chunks" in done.stdout
+    file.write_text("dataset: demo\n")
+    with pytest.raises(InputError, match="unknown field 'dataset'; did you mean datasets"):
+        read_sweep(file)
+
+
+def test_mistakes_are_named(folder: Path) -> None:
+    with pytest.raises(InputError, match="no engine 'dask'"):
+        engine_of("dask", workers=0, address=None, num_gpus=0, say=print)
+    nothing = CliRunner().invoke(app, ["sweep", "--datasets", "demo"])
+    assert "--backbones" in str(nothing.exception)
