@@ -138,9 +138,18 @@ class Backbone(nn.Module):
     def forward(self, windows: Tensor) -> Features:
         """[B, 3, 224, 224] float in [0, 1] → features of all layers and the embedding, from one pass."""
         x = (windows - self.mean) / self.std if self.normalize == "model" else windows
-        device = self.mean.device
-        with torch.autocast(device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+        with self._precision():
             return self.read(self.model, x)
+
+    def bare(self, windows: Tensor) -> Tensor:
+        """The model's own forward pass and nothing else: what `fmiqa bench` compares with."""
+        with self._precision():
+            return self.model(windows)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(
+            self.mean.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"
+        )
 
 
 def backbone_info(name: str) -> BackboneInfo:

@@ -126,5 +126,15 @@ def outputs_of(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
 
 def _stack(pairs: list[tuple[Tensor, Tensor | None]]) -> Tensor:
     """L pairs of patch tokens [B, N, D] and prefix tokens [B, P, D] → [B, L, P + N, D], fp32."""
-    layers = [p if prefix is None else torch.cat([prefix, p], 1) for p, prefix in pairs]
-    return torch.stack(layers, 1).float()
+    if any(patches.requires_grad for patches, _ in pairs):
+        layers = [p if prefix is None else torch.cat([prefix, p], 1) for p, prefix in pairs]
+        return torch.stack(layers, 1).float()
+    first, prefix = pairs[0]
+    P = 0 if prefix is None else prefix.shape[1]
+    B, N, D = first.shape
+    out = first.new_empty(B, len(pairs), P + N, D, dtype=torch.float32)
+    for i, (patches, prefix) in enumerate(pairs):  # each number is copied once, not twice
+        out[:, i, P:] = patches
+        if prefix is not None:
+            out[:, i, :P] = prefix
+    return out

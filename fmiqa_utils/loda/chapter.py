@@ -12,8 +12,8 @@ from fmiqa_utils.runs import Run, short_name
 SMALL = {
     "vit": "vit_tiny_patch16_224",
     "cnn": "resnet10t",
-    "epochs": 3,
-    "batch": 16,
+    "epochs": 4,
+    "batch": 32,
     "crops": 1,
     "test_crops": 3,
 }
