@@ -54,7 +54,9 @@ def _image_with_windows(ax: Axes, image: np.ndarray, name: str) -> None:
                 (left, top), WINDOW - 1, WINDOW - 1, fill=False, ec=f"C{i % 6}", lw=1, ls=("-", "--")[i % 2]
             )
         )
-    ax.set_title(f"{name}, {len(boxes)} windows" if name == "reference" else name, fontsize=8)
+    ax.set_title(
+        f"{name}, {len(boxes)} window{'s' * (len(boxes) != 1)}" if name == "reference" else name, fontsize=8
+    )
     ax.axis("off")
 
 
