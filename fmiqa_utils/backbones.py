@@ -161,10 +161,10 @@ def backbone_info(name: str) -> BackboneInfo:
         return BACKBONES[name]
     source, _, rest = name.partition(":")
     if source == "timm" and rest:
-        return BackboneInfo(name, "timm", _known_timm(rest), family=_family(rest))
+        return BackboneInfo(name, "timm", _known_timm(rest), family=family_of(rest))
     if source == "openclip" and rest:
         model, _, tag = rest.partition("/")
-        return BackboneInfo(name, "openclip", _known_openclip(model), tag, family=_family(rest))
+        return BackboneInfo(name, "openclip", _known_openclip(model), tag, family=family_of(rest))
     known = [*BACKBONES, "timm:NAME", "openclip:NAME"]
     raise InputError(f"there is no backbone called {name!r}; {near(name, known)}")
 
@@ -292,7 +292,7 @@ def _known_openclip(model: str) -> str:
     return model
 
 
-def _family(model: str) -> str:
+def family_of(model: str) -> str:
     """Colour family of a model by its name."""
     lowered = model.lower()
     for family, marks in {

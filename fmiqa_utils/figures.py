@@ -74,9 +74,9 @@ def family_colour(backbone: str) -> str:
     """The colour of a backbone's family, the same in every figure."""
     if backbone in FAMILY_COLOURS:
         return FAMILY_COLOURS[backbone]
-    from fmiqa_utils.backbones import BACKBONES, _family
+    from fmiqa_utils.backbones import BACKBONES, family_of
 
-    family = BACKBONES[backbone].family if backbone in BACKBONES else _family(backbone)
+    family = BACKBONES[backbone].family if backbone in BACKBONES else family_of(backbone)
     return FAMILY_COLOURS[family]
 
 

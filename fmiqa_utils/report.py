@@ -111,7 +111,9 @@ def run_notebook(
             progress_bar=False,
             cwd=str(project_root() / "notebooks") if (project_root() / "notebooks").is_dir() else None,
             execution_timeout=timeout,
-            extra_arguments=["--log-level=ERROR"],  # not a warning per chapter that the kernel talks on loopback
+            extra_arguments=[
+                "--log-level=ERROR"
+            ],  # not a warning per chapter that the kernel talks on loopback
         )
     except papermill.PapermillExecutionError as error:
         os.replace(temporary, failed)

@@ -1,7 +1,6 @@
 """Where a backbone's numbers come from: the hub, a local file, or a deterministic stand-in."""
 
 import hashlib
-import os
 import sys
 import urllib.error
 import urllib.request
@@ -180,8 +179,3 @@ def _few(keys: list[str]) -> str:
 
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-def offline(enabled: bool = True) -> None:
-    """Make the hub libraries of this process and its children ask nothing of the network."""
-    os.environ["HF_HUB_OFFLINE"] = "1" if enabled else "0"

@@ -113,6 +113,8 @@ def train(
         workers=workers,
         progress=err.is_terminal,
     )
+    if not results:  # a further process of DistributedDataParallel
+        return
     out.print(
         table(
             pd.DataFrame(results).round(4),

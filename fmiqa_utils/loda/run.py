@@ -1,6 +1,7 @@
 """A LoDa run: one dataset, one set of options, some of its ten splits; a split that is done is not trained again."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from fmiqa_utils.loda.evaluate import evaluate, load_checkpoint
 from fmiqa_utils.loda.splits import parts_of, read_splits, save_splits
 from fmiqa_utils.loda.train import Options, fit
 from fmiqa_utils.paths import scores_root
-from fmiqa_utils.provenance import versions
+from fmiqa_utils.provenance import pick_device, versions
 from fmiqa_utils.runs import plain
 from fmiqa_utils.scores import digest, sole_writer, write_atomically
 
@@ -38,8 +39,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train and test on every split in `splits`; returns their results, in order.
 
-    A result holds split, folder, weights, n, srcc, plcc, plcc_fit4, krcc; `how` goes to
-    `train.fit`. Raises InputError for a split that does not exist, and as `fit` does.
+    A result holds split, folder, weights, n, srcc, plcc, plcc_fit4, krcc; `how` goes to `train.fit`. With several devices every process
+    but the first returns no results. Raises InputError for a split that does not exist, and as `fit` does.
     """
     folder = folder or run_folder(table, options)
     if split_file is None:
@@ -48,6 +49,14 @@ def train(
     wrong = [s for s in splits if not 0 <= s < len(parts)]
     if wrong:
         raise InputError(f"there is no split {wrong[0]}: {split_file.name} has splits 0 … {len(parts) - 1}.")
+    if int(
+        os.environ.get("LOCAL_RANK", 0)
+    ):  # another process of the same run holds the lock and writes the results
+        for number in splits:
+            own = folder / f"split-{number}"
+            if not (own / "result.json").is_file():
+                fit(parts_of(table, parts[number], options.protocol), options, own, **how)
+        return []
     results = []
     with sole_writer(folder):
         for number in splits:
@@ -72,7 +81,10 @@ def _one_split(
         return dict(json.loads(done.read_text()))
     rows = parts_of(table, parts, options.protocol)
     best = fit(rows, options, folder, **how)
-    predictions, values = evaluate(load_checkpoint(best), rows["test"], crops=options.test_crops)
+    device = str(pick_device(how.get("device", "auto")))
+    predictions, values = evaluate(
+        load_checkpoint(best), rows["test"], crops=options.test_crops, device=device
+    )
     write_atomically(folder / "predictions.csv", predictions.to_csv(index=False).encode())
     result = {"split": number, "folder": folder.name, "weights": options.weights, **values}
     write_atomically(done, json.dumps(result, indent=1).encode())

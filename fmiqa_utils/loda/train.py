@@ -229,7 +229,7 @@ def fit(
     """
     dataset = str(parts["train"]["dataset"].iloc[0])
     data = TrainingCrops(parts["train"], options.crops or TRAIN_CROPS.get(dataset, 1), options.seed)
-    # On several devices every process has a whole batch of its own, as DistributedDataParallel averages gradients.
+    # On several devices each process has its share of the batch: the loss is over the share, gradients are averaged.
     trainer = _trainer(folder, options, device, devices, progress)
     world = trainer.world_size
     sampler = EpochSampler(len(data), options.seed, trainer.global_rank, world)
@@ -247,12 +247,15 @@ def fit(
     return folder / "best.ckpt"
 
 
-# Lightning's remarks on what is meant: frozen modules in eval mode, a folder that holds the run it goes on with, few workers.
+# Lightning's remarks on what is meant: frozen modules in eval mode, a folder that holds the run it goes on with, few workers,
+# values that are gathered from all processes already.
 _KNOWN_WARNINGS = (
     r".*eval mode at the start",
     r"Checkpoint directory .* exists",
     r".*does not have many workers",
     r".*LeafSpec",
+    r".*sync_dist=True",
+    r".*all_gather is deprecated",
 )
 
 
