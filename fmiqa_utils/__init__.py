@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fmiqa_utils.errors import InputError
-    from fmiqa_utils.explore import explore
+    from fmiqa_utils.explorer import explore
     from fmiqa_utils.metric import FeatureDistance
 
 __version__ = "0.1.0"
 __all__ = ["FeatureDistance", "InputError", "explore"]
-_HOMES = {"FeatureDistance": "metric", "InputError": "errors", "explore": "explore"}
+_HOMES = {"FeatureDistance": "metric", "InputError": "errors", "explore": "explorer"}
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when first asked for: torch takes seconds."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"fmiqa_utils.{_HOMES[name]}"), name)
-    globals()[name] = found  # in place of the module of the same name
-    return found
+    return getattr(import_module(f"fmiqa_utils.{_HOMES[name]}"), name)

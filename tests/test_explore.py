@@ -11,8 +11,8 @@ from PIL import Image
 from fmiqa_utils import explore
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.explore import Explorer
 from fmiqa_utils.explore_view import pair_view
+from fmiqa_utils.explorer import Explorer
 from fmiqa_utils.runs import extract_run
 from fmiqa_utils.scorer import Settings
 
