@@ -31,6 +31,7 @@ def sweep(
     variant: Annotated[str, typer.Option(help="published, corrected, or both.")] = "published",
     precision: Precision = "fp32",
     small_images: Small = "error",
+    direction: Annotated[str, typer.Option(help="Of csv: datasets: higher or lower, what is better.")] = "",
     engine: Annotated[str, typer.Option(help="local (one process per GPU) or ray.")] = "local",
     workers: Annotated[
         int, typer.Option(help="Processes or actors; 0: one per GPU, or this process alone.")
@@ -54,6 +55,7 @@ def sweep(
         "variants": chosen_variants(variant),
         "precision": precision,
         "small_images": small_images,
+        "direction": direction,
     }
     wanted = Sweep(**_merged(given, read_sweep(file) if file else {}))
     if not wanted.datasets or not wanted.backbones:

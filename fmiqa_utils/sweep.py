@@ -39,6 +39,7 @@ class Sweep:
     precision: str = "fp32"
     small_images: str = "error"
     batch: int = 0
+    direction: str = ""  # of csv: datasets
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def jobs_of(sweep: Sweep) -> list[Job]:
     settings = Settings(tuple(sweep.distances), tuple(sweep.variants), small_images=sweep.small_images)
     jobs = []
     for dataset in sweep.datasets:
-        pairs = load_pairs(dataset)
+        own = {"direction": sweep.direction or None} if dataset.startswith("csv:") else {}
+        pairs = load_pairs(dataset, **own)
         for backbone, weights in choose(",".join(sweep.backbones), sweep.weights, dataset):
             for normalize in sweep.normalize:
                 spec = Spec(backbone, weights, normalize, sweep.precision, settings, sweep.batch)
