@@ -80,7 +80,7 @@ per_chunk = (time.monotonic() - begin - first) / (len(pairs) - 1)
 chance, killed, seen = random.Random(0), 0, {}
 while killed < kills:
     child = start(broken)
-    time.sleep(chance.uniform(0, first + 2 * per_chunk))
+    time.sleep(chance.uniform(0, first + per_chunk))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     killed += os.WIFSIGNALED(status)
@@ -97,7 +97,7 @@ print(json.dumps({"killed": killed, "between": between, "again": again}))
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> None:
-    table = write_pairs(tmp_path, refs=60)
+    table = write_pairs(tmp_path, refs=150)
     command = [sys.executable, "-c", KILLING, str(table), str(tmp_path / "whole"), str(tmp_path / "broken")]
     done = subprocess.run(
         [*command, str(KILLS)],
@@ -113,7 +113,7 @@ def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> 
     whole, broken = (
         {p.name: p.read_bytes() for p in (tmp_path / n).glob("*.parquet")} for n in ("whole", "broken")
     )
-    assert len(whole) == 60
+    assert len(whole) == 150
     assert broken == whole
     assert not list((tmp_path / "broken").glob(".writing-*"))
 
