@@ -26,6 +26,7 @@ COLUMNS = [
     "n_failed",
 ]
 KEYS = ["weights", "backbone", "normalize", "features", "distance", "variant"]
+LEARNED = ("lpips", "dists")  # baselines with weights of their own
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
@@ -64,7 +65,9 @@ def _rows(run: Run, n_resamples: int) -> pd.DataFrame:
     whole = table[~table["is_block"]]
     names = {"joint": "all layers", "embedding": "embedding", "image": "image"}
     whole = whole.assign(features=whole["feature"].map(names))
-    whole.loc[whole["features"] == "image", "weights"] = "none (classic metric)"
+    learned = whole["distance"].isin(LEARNED)
+    whole.loc[(whole["features"] == "image") & ~learned, "weights"] = "none (classic metric)"
+    whole.loc[(whole["features"] == "image") & learned, "weights"] = "learned metric"
     blocks = table[table["is_block"]].groupby(KEYS[:3] + KEYS[4:], observed=True)["srcc"].idxmax()
     best = table.loc[blocks.dropna()].assign(features="best block")
     best = best.merge(_leads(run, best), on=["backbone", "weights", "distance", "variant"], how="left")
@@ -76,6 +79,8 @@ def _rows(run: Run, n_resamples: int) -> pd.DataFrame:
 def _leads(run: Run, best: pd.DataFrame) -> pd.DataFrame:
     """`layer_choice` of every distance and form that has a best block."""
     forms = sorted(set(zip(best["distance"].astype(str), best["variant"].astype(str), strict=True)))
+    if run.pairs["ref"].nunique() < 2:  # nothing is left to judge a choice on
+        forms = []
     tables = [layer_choice(run, d, v).assign(distance=d, variant=v) for d, v in forms]
     columns = [
         "backbone",
@@ -99,7 +104,11 @@ def side_by_side(table: pd.DataFrame, bold: str = "**{}**") -> pd.DataFrame:
         _cell(row, bold if row["srcc"] == top else "{}")
         for (_, row), top in zip(table.iterrows(), best, strict=True)
     ]
-    wide = table.assign(cell=cells, mean=table.groupby(KEYS)["srcc"].transform("mean"))
+    place = table.groupby(["dataset", "weights"])["srcc"].rank(
+        ascending=False
+    )  # within what is compared at all
+    table = table.assign(place=place)
+    wide = table.assign(cell=cells, mean=-table.groupby(KEYS)["place"].transform("mean"))
     wide = wide.pivot(index=[*KEYS, "mean"], columns="dataset", values="cell").fillna("–").reset_index()
     wide = wide.assign(untrained=wide["weights"] == "untrained", top=-wide["mean"])
     wide = wide.sort_values(["untrained", "weights", "top"]).drop(columns=["untrained", "top", "mean"])
@@ -109,7 +118,8 @@ def side_by_side(table: pd.DataFrame, bold: str = "**{}**") -> pd.DataFrame:
 
 def _cell(row: pd.Series, bold: str) -> str:
     number = bold.format(f"{row['srcc']:.3f}")
-    return f"{number} [{row['srcc_lo']:.3f}, {row['srcc_hi']:.3f}]"
+    known = row["srcc_lo"] == row["srcc_lo"]  # NaN: one reference has no interval
+    return f"{number} [{row['srcc_lo']:.3f}, {row['srcc_hi']:.3f}]" if known else number
 
 
 def to_markdown(table: pd.DataFrame) -> str:

@@ -100,12 +100,14 @@ def layer_choice(run: Run, distance: str = "cos", variant: str = "published") ->
     return pd.DataFrame(rows)
 
 
-def strongest_block(run: Run, distance: str = "cos") -> int:
-    """The block in which the median pair's published distance is largest, over the backbones of a run."""
+def strongest_block(run: Run) -> tuple[str, int]:
+    """(distance, block): where the median pair's distance is largest; cosine if the run has it, else its first distance."""
     rows = _unmoved(run)
-    rows = rows[(rows["distance"] == distance) & (rows["variant"] == "published")]
     blocks = rows[[isinstance(f, int) for f in rows["feature"]]]
-    return int(str(blocks.groupby("feature", observed=True)["value"].median().astype(float).idxmax()))
+    known = list(blocks["distance"].unique())
+    distance = "cos" if "cos" in known else str(known[0])
+    own = blocks[(blocks["distance"] == distance) & (blocks["variant"] == blocks["variant"].iloc[0])]
+    return distance, int(str(own.groupby("feature", observed=True)["value"].median().astype(float).idxmax()))
 
 
 def _unmoved(run: Run) -> pd.DataFrame:

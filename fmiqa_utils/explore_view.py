@@ -89,8 +89,13 @@ def _curve(ax: Axes, curves: pd.DataFrame, pair_id: str, layer: int, backbone: s
 def _scatter(
     ax: Axes, values: pd.Series, labels: pd.Series, pair_id: str, backbone: str, distance: str, layer: int
 ) -> None:
-    rank = int(values.rank(method="min")[pair_id])
+    rank = values.rank(method="min")[pair_id]
     ax.scatter(values, labels.loc[values.index], s=6, alpha=0.35, color=family_colour(backbone), lw=0)
     ax.scatter([values[pair_id]], [labels[pair_id]], s=40, color=MARK, zorder=3)
     ax.set(xlabel=f"{DISTANCE_NAMES[distance]} distance in block {layer}", ylabel="label, higher is better")
-    ax.set_title(f"distance ranks {rank} of {values.notna().sum()}, smallest first", fontsize=8)
+    ax.set_title(
+        "this pair has no score"
+        if np.isnan(rank)
+        else f"distance ranks {int(rank)} of {values.notna().sum()}, smallest first",
+        fontsize=8,
+    )

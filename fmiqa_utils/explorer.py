@@ -1,5 +1,6 @@
 """The Explorer: one call in a notebook to look at any pair of a run through any block of its backbones."""
 
+import html
 import io
 from collections import OrderedDict
 from typing import Any
@@ -37,8 +38,8 @@ class Explorer:
     def __init__(self, run: str = "demo", *, device: str = "auto") -> None:
         figures.use_style()
         self.device = pick_device(device)
-        self._maps: OrderedDict[tuple[str, ...], np.ndarray] = OrderedDict()
-        self._metrics: dict[tuple[str, str, str], FeatureDistance] = {}
+        self._maps: OrderedDict[tuple[str, ...], dict[str, np.ndarray]] = OrderedDict()
+        self._metrics: dict[tuple[str, ...], FeatureDistance] = {}
         self._filling = False
         names = known_runs()
         self.data = load_run(run)
@@ -97,8 +98,10 @@ class Explorer:
         figure.savefig(buffer, format="png", dpi=110)
         plt.close(figure)
         self.image.value = buffer.getvalue()
+        failed = self.data.failures[self.data.failures["pair_id"] == c["pair"]]
+        notes += [f"This pair could not be scored: {reason}" for reason in failed["reason"].unique()]
         label = f"label {self.pair['label']:.3g} ({self.pair['label_kind']}), {c['pair']}"
-        self.message.value = "<br>".join([*notes, label])
+        self.message.value = "<br>".join([*notes, html.escape(label)])
 
     def _changed(self, name: str) -> None:
         """Refill what depends on the control that changed, then draw once."""
@@ -147,8 +150,10 @@ class Explorer:
 
     def _blocks(self, backbone: str) -> pd.DataFrame:
         s = self.data.scores
-        own = s[(s["backbone"] == backbone) & (s["transform"] == "none") & (s["variant"] == "published")]
-        return own[own["feature"].map(lambda f: isinstance(f, int)).astype(bool)]
+        own = s[(s["backbone"] == backbone) & (s["transform"] == "none")]
+        own = own[own["feature"].map(lambda f: isinstance(f, int)).astype(bool)]
+        forms = set(own["variant"])
+        return own[own["variant"] == ("published" if "published" in forms else min(forms))]
 
     def _curves(self, backbone: str, distance: str) -> pd.DataFrame:
         own = self._blocks(backbone)
@@ -172,28 +177,31 @@ class Explorer:
             notes.append(
                 f"{figures.DISTANCE_NAMES[distance]} has no value per position: the map shows the cosine distance."
             )
-        key = (manifest["backbone"], manifest["weights"], kind, str(self.pair.name))
+        key = (self.data.name, *_model_key(manifest), str(self.pair.name))
         if key not in self._maps:
             try:
                 ref, dist = (torch.from_numpy(i).permute(2, 0, 1)[None].to(self.device) / 255 for i in images)
-                self._maps[key] = self._metric(manifest, kind).layer_maps(dist, ref)[0].cpu().numpy()
+                found = self._metric(manifest).maps_by_kind(dist, ref)
             except InputError as error:
                 notes.append(f"There is no map: {error}")
                 return None
+            self._maps[key] = {name: maps[0].cpu().numpy() for name, maps in found.items()}
             if len(self._maps) > KEPT:
                 self._maps.popitem(last=False)
         self._maps.move_to_end(key)
-        return self._maps[key]
+        return self._maps[key][kind]
 
-    def _metric(self, manifest: dict[str, Any], kind: str) -> FeatureDistance:
-        key = (manifest["backbone"], manifest["weights"], kind)
+    def _metric(self, manifest: dict[str, Any]) -> FeatureDistance:
+        key = _model_key(manifest)
         if key not in self._metrics:
             if "#" in manifest["weights"]:
                 raise InputError(
                     f"the weights file {manifest['weights']} is known by name and hash only, not by its place."
                 )
-            model = load_backbone(
-                manifest["backbone"], manifest["weights"], normalize=manifest["normalize"], device=self.device
-            )
-            self._metrics[key] = FeatureDistance(model, distance=kind)
+            model = load_backbone(*key[:2], normalize=key[2], precision=key[3], device=self.device)
+            self._metrics[key] = FeatureDistance(model, distance="cos")
         return self._metrics[key]
+
+
+def _model_key(manifest: dict[str, Any]) -> tuple[str, str, str, str]:
+    return manifest["backbone"], manifest["weights"], manifest["normalize"], manifest["precision"]

@@ -58,19 +58,27 @@ class FeatureDistance(nn.Module):
         """
         return self.layer_maps(dist, ref).mean(1)
 
-    @torch.no_grad()
     def layer_maps(self, dist: Tensor, ref: Tensor) -> Tensor:
         """`map` for every chosen layer by itself: [B, L, H, W]."""
+        kind = "l2" if self.distance == "l2" else "cos"
+        return self.maps_by_kind(dist, ref, (kind,))[kind]
+
+    @torch.no_grad()
+    def maps_by_kind(
+        self, dist: Tensor, ref: Tensor, kinds: Sequence[str] = ("l2", "cos")
+    ) -> dict[str, Tensor]:
+        """Maps per layer, [B, L, H, W], of l2 and of the cosine distance, from one pass."""
         self._check_images(dist, ref)
         H, W = ref.shape[-2:]
-        placed: list[Tensor] = []
+        placed: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
         count = ref.new_zeros(H, W)
         for top, left in window_boxes(H, W):
             f, g = (self._features(image, (top, left)) for image in (dist, ref))
             padding = (left, W - left - WINDOW, top, H - top - WINDOW)
-            placed.append(nn.functional.pad(self._window_maps(f, g), padding))
+            for kind, maps in placed.items():
+                maps.append(nn.functional.pad(self._window_maps(f, g, kind), padding))
             count[top : top + WINDOW, left : left + WINDOW] += 1
-        return torch.stack(placed).sum(0) / count
+        return {kind: torch.stack(maps).sum(0) / count for kind, maps in placed.items()}
 
     def _features(self, image: Tensor, box: tuple[int, int]) -> Features:
         top, left = box
@@ -91,7 +99,7 @@ class FeatureDistance(nn.Module):
         )[self.distance, self.variant]
         return value.layers.mean(1) if value.joint is None else value.joint
 
-    def _window_maps(self, f: Features, g: Features) -> Tensor:
+    def _window_maps(self, f: Features, g: Features, kind: str) -> Tensor:
         """[B, L, 224, 224] for one window: the map of each layer, brought to the window's size."""
         maps = []
         for x, y in zip(
@@ -100,9 +108,7 @@ class FeatureDistance(nn.Module):
             strict=True,
         ):
             at = (
-                (x - y).square().mean(1)
-                if self.distance == "l2"
-                else 1 - nn.functional.cosine_similarity(x, y, dim=1)
+                (x - y).square().mean(1) if kind == "l2" else 1 - nn.functional.cosine_similarity(x, y, dim=1)
             )
             maps.append(nn.functional.interpolate(at[:, None], size=(WINDOW, WINDOW), mode="nearest")[:, 0])
         return torch.stack(maps, 1)

@@ -140,9 +140,13 @@ def run_folder(
     from fmiqa_utils.extract import run_key
 
     b = scorer.backbone
-    key = digest(run_key(scorer), list(transforms), transform_pairs)[:10]
+    dataset = str(pairs["dataset"].iloc[0])
+    place = (
+        list(pairs[["ref_path", "dist_path"]].iloc[0]) if dataset.startswith("csv:") else []
+    )  # names recur
+    key = digest(run_key(scorer), list(transforms), transform_pairs, *place)[:10]
     name = plain("_".join((b.name, b.weights, b.normalize, b.precision)))
-    return scores_root() / plain(str(pairs["dataset"].iloc[0])) / f"{name}-{key}"
+    return scores_root() / plain(dataset) / f"{name}-{key}"
 
 
 def _look_before(pairs: pd.DataFrame, small_images: str, strict: bool, say: Callable[[str], object]) -> None:

@@ -79,7 +79,7 @@ def executed(folder: Path) -> Path:
     figure = Figure(figsize=(6.4, 2))
     figure.subplots().plot([1, 2, 3])
     data = figures.table(
-        pd.DataFrame({"name": ["b", "a", "c"], "srcc": [0.5, -0.25, 0.75], "n": [10, 9, 100]})
+        pd.DataFrame({"name": ["b", "a", "c"], "srcc": [0.5, -0.25, 0.75], "n": ["10", "9", "1,200"]})
     )._repr_html_()
     import base64
     import io
@@ -117,9 +117,9 @@ def test_the_report_page(browser, run: Path, tmp_path: Path) -> None:  # type: i
     table.locator("th button").nth(1).click()
     assert column(1) == ["-0.25", "0.50", "0.75"]
     table.locator("th button").nth(2).click()
-    assert column(2) == ["9", "10", "100"]  # as numbers, not as words
+    assert column(2) == ["9", "10", "1,200"]  # as numbers, not as words
     table.locator("th button").nth(2).click()
-    assert column(2) == ["100", "10", "9"]
+    assert column(2) == ["1,200", "10", "9"]
     with page.expect_download() as download:
         page.locator("button.csv").first.click()
     saved = pd.read_csv(download.value.path())

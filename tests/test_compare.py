@@ -98,6 +98,24 @@ def test_the_three_files(tmp_path: Path) -> None:
     assert text == to_latex(table)
 
 
+def test_one_reference_has_neither_interval_nor_held_out_lead() -> None:
+    run = a_run("live", "pretrained", 0)
+    one = Run(run.name, run.scores, run.pairs.assign(ref="only"), run.failures, run.manifests)
+    table = leaderboard([one], n_resamples=20)
+    assert table["srcc_lo"].isna().all()
+    assert table["held_out_lead"].isna().all()
+    assert not side_by_side(table)["live"].str.contains("nan").any()
+
+
+def test_learned_metrics_stand_apart_from_classic_ones() -> None:
+    run = a_run("live", "pretrained", 0)
+    lpips = run.scores[run.scores["distance"] == "psnr"].assign(distance="lpips", value=lambda t: -t["value"])
+    more = Run(run.name, pd.concat([run.scores, lpips]), run.pairs, run.failures, run.manifests)
+    weights = leaderboard([more], n_resamples=20).set_index("distance")["weights"]
+    assert weights["lpips"] == "learned metric"
+    assert weights["psnr"] == "none (classic metric)"
+
+
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(InputError, match="there is no run"):
         leaderboard([])

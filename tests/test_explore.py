@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from fmiqa_utils import explore
+from fmiqa_utils.contrasts import strongest_block
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.explore_view import pair_view
 from fmiqa_utils.explorer import Explorer
-from fmiqa_utils.runs import extract_run
+from fmiqa_utils.runs import extract_run, load_run
 from fmiqa_utils.scorer import Settings
 
 TINY = "timm:vit_tiny_patch16_224"
@@ -73,7 +74,7 @@ def test_the_controls_offer_what_the_run_holds(images: Path) -> None:
     assert explorer.pair["distortion"] == "noise"  # kept, for r1 has it too
 
 
-def test_every_control_changes_the_picture_within_a_second(images: Path) -> None:
+def test_every_control_changes_the_picture(images: Path) -> None:
     explorer = Explorer("seen", device="cpu")
     assert explore("seen", device="cpu").children[2].value == explorer.image.value
     for name, value in (
@@ -93,11 +94,13 @@ def test_every_control_changes_the_picture_within_a_second(images: Path) -> None
 
 def test_maps_are_kept_and_see_the_corner(images: Path) -> None:
     explorer = Explorer("seen", device="cpu")
-    (first,) = explorer._maps.values()
+    (kinds,) = explorer._maps.values()
+    first = kinds["l2"]
     assert first.shape == (12, 240, 270)
     assert first[0, :80, :80].mean() > 5 * first[0, 120:, 120:].mean()
     explorer.controls["layer"].value = 7
-    assert len(explorer._maps) == 1  # another block needs no model
+    explorer.controls["distance"].value = "cos"
+    assert len(explorer._maps) == 1  # neither another block nor the other distance needs the model again
     explorer.controls["pair"].value = "r0_dark_2.png"
     assert len(explorer._maps) == 2
 
@@ -115,6 +118,45 @@ def test_what_must_be_said_is_said(images: Path) -> None:
     assert explorer.image.value[:4] == b"\x89PNG"
     with pytest.raises(InputError, match="did you mean seen"):
         explore("sean")
+
+
+def test_runs_of_the_same_names_keep_their_own_scores_and_maps(images: Path, tmp_path: Path) -> None:
+    for name in ("r0.png", "r0_dark_1.png", "r0_dark_2.png"):
+        Image.fromarray(255 - np.asarray(Image.open(images / name))).save(tmp_path / name)
+    rows = [("r0.png", f"r0_dark_{level}.png", 5.0 - level, "dark", level) for level in (1, 2)]
+    columns = ["ref", "dist", "label", "distortion", "level"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "pairs.csv", index=False)
+    pairs = load_pairs(f"csv:{tmp_path / 'pairs.csv'}", direction="higher")
+    before = load_run("seen").scores
+    extract_run(
+        "inverted", pairs, [(TINY, "untrained")], settings=Settings(("l2", "cos", "jsd")), device="cpu"
+    )
+    pd.testing.assert_frame_equal(load_run("seen").scores, before)
+    explorer = Explorer("seen", device="cpu")
+    first = explorer.image.value
+    explorer.controls["run"].value = "inverted"
+    assert explorer.pair["dist"] == "r0_dark_1.png"
+    assert explorer.image.value != first
+    a, b = explorer._maps.values()
+    assert not np.allclose(a["cos"], b["cos"])
+
+
+def test_a_failed_pair_and_a_run_of_corrected_forms_are_shown(images: Path, tmp_path: Path) -> None:
+    for name in ("r0.png", "r0_dark_1.png", "r0_dark_2.png"):
+        (tmp_path / name).write_bytes((images / name).read_bytes())
+    whole = (tmp_path / "r0_dark_1.png").read_bytes()
+    (tmp_path / "r0_dark_1.png").write_bytes(whole[: len(whole) // 2])
+    rows = [("r0.png", f"r0_dark_{level}.png", 5.0 - level, "dark", level) for level in (1, 2)]
+    columns = ["ref", "dist", "label", "distortion", "level"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "pairs.csv", index=False)
+    pairs = load_pairs(f"csv:{tmp_path / 'pairs.csv'}", direction="higher")
+    extract_run(
+        "hurt", pairs, [(TINY, "untrained")], settings=Settings(("l2",), ("corrected",)), device="cpu"
+    )
+    explorer = Explorer("hurt", device="cpu")
+    assert "could not be scored" in explorer.message.value
+    assert explorer.image.value[:4] == b"\x89PNG"
+    assert strongest_block(load_run("hurt"))[0] == "l2"
 
 
 def test_the_view_draws_the_windows_and_ranks_the_pair() -> None:

@@ -1,15 +1,21 @@
 "use strict";
 const cellValue = (row, i) => row.cells[i].textContent.trim();
+const number = (text) => {
+  const plain = text.replaceAll(",", "").replace("−", "-");
+  return /^[-+]?[\d.]/.test(plain) ? parseFloat(plain) : NaN;
+};
 const compare = (a, b) => {
-  const x = parseFloat(a.replace("−", "-")), y = parseFloat(b.replace("−", "-"));
-  return isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
+  const x = number(a), y = number(b);
+  if (isNaN(x) && isNaN(y)) return a.localeCompare(b);
+  return isNaN(x) ? 1 : isNaN(y) ? -1 : x - y;
 };
 const sortBy = (table, header, i) => {
   const up = header.getAttribute("aria-sort") !== "ascending";
   table.querySelectorAll("thead th").forEach((h) => h.removeAttribute("aria-sort"));
   header.setAttribute("aria-sort", up ? "ascending" : "descending");
   const body = table.tBodies[0], rows = [...body.rows];
-  rows.sort((a, b) => (up ? 1 : -1) * compare(cellValue(a, i), cellValue(b, i)));
+  const isWord = (row) => isNaN(number(cellValue(row, i)));
+  rows.sort((a, b) => (isWord(a) !== isWord(b) ? isWord(a) - isWord(b) : (up ? 1 : -1) * compare(cellValue(a, i), cellValue(b, i))));
   rows.forEach((row) => body.appendChild(row));
 };
 const toCsv = (table) =>
