@@ -134,7 +134,10 @@ def chapter(executed: Path) -> dict[str, str]:
     body, _ = exporter.from_notebook_node(notebook)
     heading = next((c.source for c in notebook.cells if c.source.startswith("# ")), executed.stem)
     title = heading.splitlines()[0].removeprefix("# ")
-    return {"title": title, "anchor": f"n{executed.stem}", "html": body}
+    anchor = f"n{executed.stem}"
+    body = re.sub(r'<a class="anchor-link".*?</a>', "", body, flags=re.DOTALL)
+    body = re.sub(r'<h(\d) id="([^"]+)"', rf'<h\1 id="{anchor}-\2"', body)  # "The numbers" of every chapter
+    return {"title": title, "anchor": anchor, "html": body}
 
 
 def inline(markdown: str) -> str:

@@ -16,6 +16,14 @@ from fmiqa_utils.within import mean_over_refs, srcc_within
 # A difference below 1e-6 is rounding in fp32 where vectors nearly agree: relative to this floor it is below 1e-3.
 FLOOR = 1e-3
 
+BASELINES = {
+    "psnr": "psnr",
+    "msssim": "ms_ssim",
+    "fsim": "fsim",
+    "lpips": "lpips",
+    "dists": "dists",
+}  # theirs: ours
+
 
 class Comparison(NamedTuple):
     """agreement: a row per published method and column of ours that compute the same thing, pair by pair.
@@ -143,6 +151,8 @@ def _same_columns(
         raise InputError("the score table has no column that one of the published methods computes too.")
     ours = wide.to_numpy()[np.ix_(rows, same["column"].to_numpy(dtype=np.intp))]
     theirs = oriented(table, same["name"].tolist())
+    similarity = same["method"].isin(("msssim", "fsim")).to_numpy()
+    theirs[:, similarity] = 1 + 2 * theirs[:, similarity]  # published as the distance (1 − m) / 2
     ids = same[["method", "weights", "normalize", "backbone", "feature", "distance", "transform"]]
     return _Columns(ids, np.where(np.isnan(ours), np.nan, theirs), ours)
 
@@ -163,8 +173,9 @@ def _our_names(columns: list[str]) -> pd.DataFrame:
         if method.backbone:
             feature = "joint" if method.kind == "intermediate" else "embedding"
             rows.append((name, method.method, method.backbone, feature, method.distance, method.transform))
-        elif method.method == "psnr":
-            rows.append((name, "psnr", "baseline", "image", "psnr", method.transform))
+        elif method.method in BASELINES:
+            own = BASELINES[method.method]
+            rows.append((name, method.method, "baseline", "image", own, method.transform))
     return pd.DataFrame(rows, columns=["name", "method", "backbone", "feature", "distance", "transform"])
 
 

@@ -236,3 +236,13 @@ def test_published_numbers_stand_beside_ours_without_any_file() -> None:
     elsewhere = our_run()
     elsewhere.manifests[0]["dataset"] = "demo"
     assert beside_published(elsewhere).empty
+
+
+def test_similarities_that_were_published_as_distances_are_turned_back() -> None:
+    theirs = published()
+    theirs.tables["tid2013"]["fsim"] = [0.01, 0.02, 0.05, 0.1, 0.2]
+    pairs = our_pairs()
+    ours = column(pairs, [0.98, 0.96, 0.9, 0.8, 0.5], backbone="baseline", feature="image", distance="fsim")
+    same = compare_with_ours(theirs, ours, pairs).agreement.set_index("method")
+    assert same.loc["fsim", "worst_relative"] < 1e-12
+    assert same.loc["fsim", "pearson"] == pytest.approx(1)
