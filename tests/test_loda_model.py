@@ -119,6 +119,12 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(
     assert all(torch.equal(v, before[k]) for k, v in small.state_dict().items())
 
 
+def test_the_batchnorms_of_a_smaller_cnn_are_not_enough(small: LoDa) -> None:
+    deeper = LoDa(small.names["vit"], "resnet34", pretrained=False)
+    with pytest.raises(InputError, match="not of LoDa with vit_tiny_patch16_224 and resnet34"):
+        deeper.load_released(small.checkpoint())
+
+
 def test_without_injection_it_is_a_probe_of_the_vit(small: LoDa) -> None:
     probe = LoDa(**SMALL, pretrained=False, inject=False).eval()
     x = batch()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +156,28 @@ def test_training_ends_with_a_checkpoint_that_predicts(table: pd.DataFrame, tmp_
     assert shown["spread"].item() > 0
     size = (split / "best.ckpt").stat().st_size
     assert size < 20e6  # what was trained and its optimizer, not the frozen models
-    with pytest.raises(InputError, match="not of LoDa with vit_small_patch16_224"):
+    with pytest.raises(
+        InputError, match="not of LoDa with vit_small_patch16_224: its vit is vit_tiny_patch16_224"
+    ):
         load_checkpoint(split / "best.ckpt", vit="vit_small_patch16_224")
+
+
+def test_a_folder_of_another_run_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+    one = replace(SMALL, epochs=1)
+    train(table, one, folder=tmp_path / "run", **HOW)
+    for other, rows in ((replace(one, seed=1), table), (one, table.assign(quality=-table["quality"]))):
+        with pytest.raises(InputError, match=r"holds a run with other (options|labels)"):
+            train(rows, other, folder=tmp_path / "run", **HOW)
+    content = json.loads((tmp_path / "run" / "splits.json").read_text())
+    content["splits"][0], content["splits"][1] = content["splits"][1], content["splits"][0]
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="holds a run with other splits"):
+        train(table, one, folder=tmp_path / "run", split_file=tmp_path / "other.json", **HOW)
+
+
+def test_moving_batchnorm_needs_the_whole_batch() -> None:
+    with pytest.raises(InputError, match="needs the whole batch at once"):
+        build(replace(SMALL, bn="published", device_batch=2))
 
 
 RESUMED = """

@@ -22,7 +22,9 @@ Frozen = Annotated[
     str, typer.Option(help="Of the frozen ViT and CNN: pretrained, or untrained (a stand-in).")
 ]
 Epochs = Annotated[int, typer.Option(help="Passes over the training part.")]
-Batch = Annotated[int, typer.Option(help="Images in one step; the loss couples all of them.")]
+Batch = Annotated[
+    int, typer.Option(help="Images in one step; the loss couples all of them, on several devices each share.")
+]
 DeviceBatch = Annotated[
     int, typer.Option(help="Images in memory at once; 0: the whole batch. Less changes nothing but time.")
 ]

@@ -46,6 +46,11 @@ def load_checkpoint(
     """
     checkpoint = read_checkpoint(path)
     facts = checkpoint.get("fmiqa", {})
+    for name, value in {"vit": vit, "cnn": cnn, "weights": weights}.items():
+        if value and facts.get(name, value) != value:
+            raise InputError(
+                f"{path} is not of LoDa with {value}: its {name} is {facts[name]}, which it says itself; leave the option out."
+            )
     options = Options(
         vit=vit or facts.get("vit", VIT),
         cnn=cnn or facts.get("cnn", CNN),

@@ -186,6 +186,8 @@ class LoDa(nn.Module):
         whole = "learner" not in state
         given = dict(state) if whole else _flattened(state)
         wanted = set(own) if whole else {k for k in own if k.startswith("learner.")}
+        if not whole and state.get("bn_buffer"):  # BatchNorms of another CNN may be a part of this one's
+            wanted |= {k for k in own if k.startswith("feature_model.") and k.rsplit(".", 1)[-1] in _BUFFERS}
         missing = sorted(k for k in wanted - set(given) if not k.endswith("num_batches_tracked"))
         unexpected = sorted(set(given) - set(own))
         wrong = [k for k in given if k in own and given[k].shape != own[k].shape]

@@ -21,7 +21,7 @@ from fmiqa_utils.scores import digest, sole_writer, write_atomically
 
 def run_folder(table: pd.DataFrame, options: Options) -> Path:
     """Where a run is kept: its name covers the labels and every option, so that nothing is mixed up."""
-    key = digest(asdict(options), table.drop(columns="dist_path").astype(str).values.tolist())[:10]
+    key = digest(asdict(options), _labels(table))[:10]
     name = (
         f"{table['dataset'].iloc[0]}_{options.vit}_{options.cnn}{'' if options.inject else '_no-injection'}"
     )
@@ -44,14 +44,17 @@ def train(
     """
     folder = folder or run_folder(table, options)
     if split_file is None:
-        split_file = save_splits(folder / "splits.json", table)
+        split_file = folder / "splits.json"
+        if not split_file.is_file():
+            save_splits(split_file, table)
     parts = read_splits(split_file, table)
     wrong = [s for s in splits if not 0 <= s < len(parts)]
     if wrong:
         raise InputError(f"there is no split {wrong[0]}: {split_file.name} has splits 0 … {len(parts) - 1}.")
+    facts = {"options": asdict(options), "labels": _labels(table), "splits": digest(parts)}
     if int(
         os.environ.get("LOCAL_RANK", 0)
-    ):  # another process of the same run holds the lock and writes the results
+    ):  # the first process of the run holds the lock and writes the results
         for number in splits:
             own = folder / f"split-{number}"
             if not (own / "result.json").is_file():
@@ -59,13 +62,27 @@ def train(
         return []
     results = []
     with sole_writer(folder):
+        _claim(folder, facts)
         for number in splits:
             results.append(_one_split(table, parts[number], options, folder / f"split-{number}", number, how))
-    write_atomically(
-        folder / "run.json",
-        json.dumps({"options": asdict(options), "versions": versions()}, indent=1).encode(),
-    )
     return results
+
+
+def _labels(table: pd.DataFrame) -> str:
+    return digest(table.drop(columns="dist_path").astype(str).values.tolist())
+
+
+def _claim(folder: Path, facts: dict[str, Any]) -> None:
+    """Say in run.json whose folder this is. Raises InputError where it holds a run of other options, labels or splits."""
+    record = folder / "run.json"
+    if record.is_file():
+        before = json.loads(record.read_text())
+        other = [name for name, value in facts.items() if before.get(name) != value]
+        if other:
+            raise InputError(
+                f"{folder} holds a run with other {' and '.join(other)}: choose another --output, or delete it first."
+            )
+    write_atomically(record, json.dumps({**facts, "versions": versions()}, indent=1).encode())
 
 
 def _one_split(

@@ -59,6 +59,10 @@ def build(options: Options) -> LoDa:
         raise InputError(
             f"weights={options.weights!r}: the frozen parts of LoDa are pretrained or untrained."
         )
+    if options.bn == "published" and 0 < options.device_batch < options.batch:
+        raise InputError(
+            "bn='published' needs the whole batch at once, for its statistics are the batch's: leave out --device-batch."
+        )
     if options.precision not in PRECISION:
         raise InputError(
             f"precision={options.precision!r} is unknown; {near(options.precision, list(PRECISION))}"
