@@ -294,6 +294,8 @@ def test_train_and_predict_on_the_command_line(table: pd.DataFrame, tmp_path: Pa
     rows = pd.read_csv(csv)
     assert rows["file"].tolist() == files
     assert rows["crops"].tolist() == [3, 3]
+    assert rows["weights"].tolist() == ["untrained", "untrained"]
+    assert "UNTRAINED" in done.stderr
     assert rows["prediction"].between(-1, 1).all()
     wrong = CliRunner().invoke(app, [*words, "--splits", "10"])
     assert "splits 0 … 9" in str(wrong.exception)

@@ -147,6 +147,7 @@ def evaluate(
     from fmiqa_utils.provenance import pick_device
 
     model = load_checkpoint(checkpoint, vit, cnn)
+    _warn(model.weights)
     rows = _images(dataset, root, labels, direction, images)
     with progress_bar("images") as update:
         predictions, values = run(
@@ -166,9 +167,9 @@ def evaluate(
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a split, or a released checkpoint.")],
     paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    output: Annotated[Path, typer.Option(help="CSV: file, prediction, spread over the crops, crops.")] = Path(
-        "predictions.csv"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="CSV: file, prediction, spread over the crops, crops, weights.")
+    ] = Path("predictions.csv"),
     vit: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
     cnn: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
     crops: TestCrops = 15,
@@ -181,6 +182,7 @@ def predict(
 
     files = find_images(paths)
     model = load_checkpoint(checkpoint, vit, cnn)
+    _warn(model.weights)
     with progress_bar("images") as update:
         rows = run(
             model,

@@ -85,7 +85,9 @@ def predict(
     device: str = "cpu",
     progress: Progress = lambda *_: None,
 ) -> pd.DataFrame:
-    """A row per image: file, prediction (mean over crops, in [−1, 1]), spread (standard deviation over crops), crops.
+    """A row per image: file, prediction (mean over crops, in [−1, 1]), spread (standard deviation over crops), crops, weights.
+
+    weights: of the frozen parts.
 
     Raises InputError for an image that cannot be read.
     """
@@ -95,7 +97,8 @@ def predict(
         values = predict_crops(model, evaluation_crops(path, crops)[None].to(device))[0].double().cpu()
         rows.append((str(path), float(values.mean()), float(values.std(unbiased=False)), crops))
         progress(done, len(paths))
-    return pd.DataFrame(rows, columns=["file", "prediction", "spread", "crops"])
+    table = pd.DataFrame(rows, columns=["file", "prediction", "spread", "crops"])
+    return table.assign(weights=model.weights)
 
 
 def evaluate(model: LoDa, table: pd.DataFrame, **options: Any) -> tuple[pd.DataFrame, dict[str, float]]:
