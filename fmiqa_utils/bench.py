@@ -23,7 +23,7 @@ from fmiqa_utils.paths import scores_root
 from fmiqa_utils.provenance import hardware, versions
 from fmiqa_utils.readers import Features
 from fmiqa_utils.scorer import Scorer, Settings
-from fmiqa_utils.scores import write_atomically
+from fmiqa_utils.storage import write_atomically
 
 PUBLISHED = Settings(layer_curves=False)  # l2, cos, skld, jsd, wsd; l2 and cos per layer; embedding
 EVERYTHING = Settings(variants=("published", "corrected"))

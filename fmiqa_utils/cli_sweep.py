@@ -43,7 +43,7 @@ def sweep(
 ) -> None:
     """Score datasets × backbones × normalizations × transforms; a stopped sweep goes on where it stopped."""
     from fmiqa_utils.runs import split_names
-    from fmiqa_utils.sweep import Sweep, engine_of, estimate, jobs_of, read_sweep, run_sweep
+    from fmiqa_utils.sweep import Sweep, estimate, jobs_of, read_sweep, run_sweep, workers_of
 
     given: dict[str, Any] = {
         "datasets": split_names(datasets),
@@ -78,9 +78,11 @@ def sweep(
             f"{planned['windows'].sum():,} window forwards, {hours}, {planned['gigabytes'].sum():.3f} GB to be written."
         )
         return
-    make = engine_of(engine, workers=workers, address=address, num_gpus=num_gpus, say=err.print)
-    with progress_bar("pairs") as update:
-        names = run_sweep(wanted, jobs, make, progress=update, say=err.print)
+    with (
+        workers_of(engine, workers=workers, address=address, num_gpus=num_gpus, say=err.print) as group,
+        progress_bar("pairs") as update,
+    ):
+        names = run_sweep(wanted, jobs, group, progress=update, say=err.print)
     _finish(names, reports)
 
 

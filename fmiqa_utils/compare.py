@@ -9,7 +9,7 @@ from fmiqa_utils.contrasts import layer_choice
 from fmiqa_utils.correlation import correlation_table
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.runs import Run, short_name
-from fmiqa_utils.scores import write_atomically
+from fmiqa_utils.storage import write_atomically
 
 STATISTICS = ["srcc", "srcc_lo", "srcc_hi", "plcc", "plcc_fit4", "krcc", "srcc_within"]
 COLUMNS = [

@@ -80,10 +80,11 @@ def wide_scores(scores: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     mine = scores[scores["dataset"] == dataset]
     row = _positions(mine["pair_id"], pairs)
     mine, row = mine[row >= 0], row[row >= 0]
-    keys = mine[list(KEYS)].assign(feature=_ordered_features(mine["feature"]))
+    keys = mine[list(KEYS)].apply(_in_order).assign(feature=_ordered_features(mine["feature"]))
     grouped = keys.groupby(list(KEYS), observed=True, dropna=False)
     column = grouped.ngroup().to_numpy(dtype=np.intp)
-    names = grouped.size().index
+    frame = grouped.size().index.to_frame(index=False)
+    names = pd.MultiIndex.from_frame(frame.astype({c: object for c in KEYS if c != "feature"}))
     _check_complete(row, column, names, pairs, dataset)
     sign = mine["distance"].map(orientation).to_numpy(dtype=float)
     matrix = np.empty((len(pairs), len(names)))
@@ -128,6 +129,13 @@ def _positions(pair_ids: pd.Series, pairs: pd.DataFrame) -> NDArray[np.intp]:
     if not index.is_unique:
         raise InputError(f"pair_id {index[index.duplicated()][0]!r} stands twice in the pairs table.")
     return index.get_indexer(ids.categories)[ids.codes]
+
+
+def _in_order(names: pd.Series) -> pd.Series:
+    """A categorical with its categories sorted; anything else as it is."""
+    if not isinstance(names.dtype, pd.CategoricalDtype):
+        return names
+    return names.cat.reorder_categories(sorted(names.cat.categories, key=str))
 
 
 def _ordered_features(feature: pd.Series) -> pd.Series:

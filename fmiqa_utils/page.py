@@ -12,7 +12,7 @@ import nbformat
 from fmiqa_utils.compare import CAPTION, leaderboard, side_by_side
 from fmiqa_utils.report import findings
 from fmiqa_utils.runs import Run, load_run, plain, short_name
-from fmiqa_utils.scores import write_atomically
+from fmiqa_utils.storage import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE = "n04"  # the chapter whose finding is the headline

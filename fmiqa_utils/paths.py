@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from fmiqa_utils.storage import open_path
+
 
 def project_root() -> Path:
     """The checkout this package was installed from, or the working directory where there is none."""
@@ -16,8 +18,11 @@ def data_root() -> Path:
 
 
 def scores_root() -> Path:
-    """Score tables live here, one folder per run: `$FMIQA_SCORES`, else `data/scores/` of the checkout."""
-    return Path(os.environ.get("FMIQA_SCORES") or project_root() / "data" / "scores")
+    """Score tables live here, one folder per run: `$FMIQA_SCORES`, else `data/scores/` of the checkout.
+
+    The variable may name a folder in an object store, such as s3://bucket/scores.
+    """
+    return open_path(os.environ.get("FMIQA_SCORES") or project_root() / "data" / "scores")
 
 
 def figures_root() -> Path:

@@ -11,7 +11,8 @@ import nbformat
 
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.paths import project_root
-from fmiqa_utils.scores import digest, write_atomically
+from fmiqa_utils.scores import digest
+from fmiqa_utils.storage import write_atomically
 
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.paths import scores_root
-from fmiqa_utils.scores import digest, read_failures, read_manifest, read_pairs, read_scores, write_atomically
+from fmiqa_utils.scores import SCORE_COLUMNS, digest, read_failures, read_manifest, read_pairs, read_scores
+from fmiqa_utils.storage import listing, read_whole, write_atomically
 from fmiqa_utils.weights import UNTRAINED_NOTE
 
 if TYPE_CHECKING:
@@ -185,19 +188,19 @@ def ensure_demo(name: str = "demo", *, say: Callable[[str], object] = lambda _: 
 
 def save_run(name: str, folders: Sequence[Path]) -> Path:
     """Remember which score folders make up run `name`."""
-    listed = [str(f.resolve().relative_to(scores_root().resolve())) for f in folders]
+    listed = [str(f.relative_to(scores_root())) for f in folders]
     return write_atomically(_index(name), json.dumps({"scores": listed}, indent=1).encode())
 
 
 def known_runs() -> list[str]:
     """Names of the runs that were saved here."""
-    return sorted(p.stem for p in (scores_root() / "runs").glob("*.json"))
+    return [n.removesuffix(".json") for n in listing(scores_root() / "runs") if n.endswith(".json")]
 
 
 def run_folders(name: str) -> list[Path]:
     """The score folders of run `name`. Raises InputError for an unknown name."""
     try:
-        return [scores_root() / f for f in json.loads(_index(name).read_text())["scores"]]
+        return [scores_root() / f for f in json.loads(read_whole(_index(name)))["scores"]]
     except FileNotFoundError:
         known = known_runs()
         hint = near(name, known) if known else "none is there yet."
@@ -206,22 +209,52 @@ def run_folders(name: str) -> list[Path]:
         ) from None
 
 
-def load_run(name: str) -> Run:
-    """Everything that run `name` holds. Raises InputError for an unknown or unfinished run."""
-    folders = run_folders(name)
-    scores = pd.concat([_plain_features(read_scores(f)) for f in folders], ignore_index=True)
-    scores = scores.drop_duplicates(
-        subset=[c for c in scores.columns if c != "value"]
-    )  # baselines, once per run
+def load_run(
+    name: str, backbones: Sequence[str] | None = None, distances: Sequence[str] | None = None
+) -> Run:
+    """What run `name` holds, or only some `backbones` and `distances` of it; the shards of other backbones are not opened.
+
+    Raises InputError for an unknown or unfinished run and for a backbone that it does not hold.
+    """
+    manifests = {folder: read_manifest(folder) for folder in run_folders(name)}
+    held = {m["backbone"] for m in manifests.values()}
+    for backbone in backbones or ():
+        if backbone not in held:
+            raise InputError(f"run {name} does not hold {backbone!r}; {near(backbone, sorted(held))}")
+    folders = [f for f, m in manifests.items() if backbones is None or m["backbone"] in backbones]
+    scores = _joined([read_scores(f, distances) for f in folders])
     failures = pd.concat([read_failures(f).assign(folder=f.name) for f in folders], ignore_index=True)
-    return Run(name, scores, read_pairs(folders[0]), failures, [read_manifest(f) for f in folders])
+    return Run(name, scores, read_pairs(folders[0]), failures, [manifests[f] for f in folders])
 
 
-def _plain_features(scores: pd.DataFrame) -> pd.DataFrame:
-    """Categoricals of several tables do not concatenate as such."""
-    return scores.astype(
-        {c: object for c in scores.columns if isinstance(scores[c].dtype, pd.CategoricalDtype)}
-    )
+def run_backbones(name: str) -> list[str]:
+    """The backbones that run `name` holds. Raises InputError for an unknown or unfinished run."""
+    return list(dict.fromkeys(read_manifest(f)["backbone"] for f in run_folders(name)))
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Score tables below one another; baselines, which stand beside every backbone, once. Categoricals stay categoricals."""
+    kept: list[pd.DataFrame] = []
+    baselines: list[pd.DataFrame] = []
+    for table in tables:
+        image = (table["feature"] == "image").to_numpy()
+        if kept and image.any():
+            baselines.append(table[image])
+            table = table[~image]
+        kept.append(table)
+    kept += baselines
+    columns: dict[str, object] = {}
+    for column in SCORE_COLUMNS:
+        parts = [t[column] for t in kept]
+        columns[column] = (
+            np.concatenate([p.to_numpy() for p in parts]) if column == "value" else union_categoricals(parts)
+        )
+    rows = pd.DataFrame(columns)
+    image = (rows["feature"] == "image").to_numpy()
+    if baselines:
+        again = rows[image].drop(columns="value").duplicated()
+        rows = rows.drop(index=again.index[again]).reset_index(drop=True)
+    return rows
 
 
 def run_material(name: str) -> dict[str, str]:

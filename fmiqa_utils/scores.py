@@ -1,18 +1,17 @@
 """The score table on disk: one Parquet shard per chunk, named by its key and its checksum, and a manifest beside them.
 
-A shard's name is `REF_KEY_SHA.parquet`: KEY covers everything that changes a number, SHA the shard's own bytes. A file is
-written under a temporary name, flushed to the disk and renamed, so that what has a shard's name is whole.
+A shard's name is `REF_KEY_SHA.parquet`: KEY covers everything that changes a number, SHA the shard's own bytes, so
+that what has a shard's name is whole or is known not to be. A run folder may lie in an object store (`storage`).
 """
 
-import errno
 import hashlib
+import io
 import json
-import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.storage import TEMPORARY, in_threads, is_remote, open_path, read_whole, write_atomically
 
 SCORE_COLUMNS = [
     "dataset",
@@ -36,13 +36,37 @@ SCORE_COLUMNS = [
 ]
 FAILURE_COLUMNS = ["pair_id", "transform", "file", "reason"]
 MANIFEST = "manifest.json"
-TEMPORARY = ".writing-"
+SUFFIX = ".parquet"
 PAIRS = "pairs.table"  # Parquet; not named .parquet, for a glob over shards must not find it
+VERIFIED = "verified.table"
+
+
+class Verified(NamedTuple):
+    """A shard as it was when it was read whole, and its images as they were then."""
+
+    size: int
+    stamp: str
+    images: str  # `images_stamp`
+
+
+_VERIFIED_SCHEMA = pa.schema(
+    [(c, pa.int64() if c == "size" else pa.string()) for c in ("shard", *Verified._fields)]
+)
 
 
 def digest(*parts: object) -> str:
     """sha256 of `parts` as canonical JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_rows(table: pd.DataFrame) -> str:
+    """`digest` of all cells as text in rows, a block at a time."""
+    sha = hashlib.sha256(b"[[")
+    for start in range(0, len(table), 10_000):
+        text = json.dumps(table.iloc[start : start + 10_000].astype(str).values.tolist())
+        sha.update(((", " if start else "") + text[1:-1]).encode())
+    sha.update(b"]]")
+    return sha.hexdigest()
 
 
 def shard_bytes(rows: pd.DataFrame, facts: dict[str, object]) -> bytes:
@@ -57,89 +81,114 @@ def shard_bytes(rows: pd.DataFrame, facts: dict[str, object]) -> bytes:
 
 def write_shard(folder: Path, ref: str, key: str, data: bytes) -> Path:
     """Write a shard atomically; returns its path."""
-    name = f"{_plain(ref)}_{key[:16]}_{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+    name = f"{_plain(ref)}_{key[:16]}_{hashlib.sha256(data).hexdigest()[:16]}{SUFFIX}"
     return write_atomically(folder / name, data)
 
 
-def write_atomically(path: Path, data: bytes) -> Path:
-    """`data` at `path`, whole or not at all. Raises InputError when the disk is full or the folder cannot be written."""
+def find_shards(names: Iterable[str]) -> dict[str, str]:
+    """{first 16 digits of the key: name} of the shards among the `names` of a folder."""
+    return {n.rsplit("_", 2)[1]: n for n in sorted(names) if n.endswith(SUFFIX) and n.count("_") >= 2}
+
+
+def read_shard(path: Path) -> bytes | None:
+    """A shard's bytes; None where there is no such file, or where they are not those its name was given for."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
-    except OSError as error:
-        raise InputError(f"{path.parent} cannot be written: {error.strerror}.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        way_out = (
-            "free some space and run the same command again"
-            if error.errno == errno.ENOSPC
-            else "check the folder"
-        )
-        raise InputError(
-            f"{path.name} could not be written ({error.strerror}): {way_out}; finished chunks are kept."
-        ) from error
-    return path
-
-
-def find_shards(folder: Path) -> dict[str, Path]:
-    """The shards in `folder` by the first 16 digits of their key."""
-    return {path.name.rsplit("_", 2)[1]: path for path in sorted(folder.glob("*.parquet"))}
-
-
-def is_intact(path: Path) -> bool:
-    """True if the file's bytes are those its name was given for."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16] == path.stem.rsplit("_", 1)[1]
+        data = read_whole(path)
     except FileNotFoundError:
-        return False
+        return None
+    return data if hashlib.sha256(data).hexdigest()[:16] == path.stem.rsplit("_", 1)[1] else None
 
 
-def read_facts(path: Path) -> dict:
+def facts_of(shard: bytes) -> dict:
     """What `shard_bytes` was given as facts."""
-    return dict(json.loads(pq.read_schema(path).metadata[b"fmiqa"]))
+    return dict(json.loads(pq.read_schema(pa.BufferReader(shard)).metadata[b"fmiqa"]))
 
 
-def read_scores(run: Path | str, distances: Iterable[str] | None = None) -> pd.DataFrame:
-    """The score table of a finished run: SCORE_COLUMNS, with `feature` as a categorical of block indices and names.
+def images_stamp(images: Mapping[str, Sequence[object]]) -> str:
+    """One word for the sizes and times of the images of a chunk, {name: (size, mtime_ns, …)}."""
+    return digest(sorted((name, *facts[:2]) for name, facts in images.items()))[:16]
 
+
+def read_scores(
+    run: Path | str, distances: Iterable[str] | None = None, features: Iterable[int | str] | None = None
+) -> pd.DataFrame:
+    """The score table of a finished run: SCORE_COLUMNS, all but `value` categorical, `feature` of block indices and names.
+
+    About 20 bytes a row, and while reading one block of shards beside it; `distances` and `features` select what is kept.
     Raises InputError for a folder without a manifest and for a damaged shard.
     """
-    run = Path(run)
-    paths = [run / name for name in read_manifest(run)["shards"]]
-    for path in paths:
-        if not is_intact(path):
+    run = open_path(run)
+    filters = [
+        (column, "in", [str(v) for v in wanted])
+        for column, wanted in (("distance", distances), ("feature", features))
+        if wanted is not None
+    ]
+    names: list[str] = read_manifest(run)["shards"]
+    collected = _Collected()
+    paths = (run / name for name in names)
+    for name, data in zip(names, in_threads(read_shard, paths, is_remote(run)), strict=True):
+        if data is None:
             raise InputError(
-                f"{path.name} in {run.name} is missing or damaged: run the same extraction again to mend it."
+                f"{name} in {run.name} is missing or damaged: run the same extraction again to mend it."
             )
-    filters = None if distances is None else [("distance", "in", list(distances))]
-    schema = pa.schema([(c, pa.float64() if c == "value" else pa.string()) for c in SCORE_COLUMNS])
-    table = pa.concat_tables(
-        [pq.read_table(p, filters=filters, partitioning=None).cast(schema) for p in paths]
-    )
-    rows = table.to_pandas(categories=[c for c in SCORE_COLUMNS if c != "value"])
-    rows["feature"] = rows["feature"].cat.rename_categories(
-        lambda name: int(name) if str(name).isdigit() else str(name)
-    )
-    return rows
+        collected.add(pq.read_table(pa.BufferReader(data), filters=filters or None))
+    return collected.frame()
+
+
+class _Collected:
+    """Rows of many shards: every name is kept once, a row holds small numbers that stand for names."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, dict[str, int]] = {c: {} for c in SCORE_COLUMNS if c != "value"}
+        self.codes: dict[str, list[np.ndarray]] = {c: [] for c in self.places}
+        self.values: list[np.ndarray] = []
+
+    def add(self, table: pa.Table) -> None:
+        """The rows of one shard, whose columns are dictionary-encoded."""
+        for column, places in self.places.items():
+            array = table[column].combine_chunks()
+            known = array.dictionary.to_pylist()
+            own = np.array([places.setdefault(name, len(places)) for name in known], np.int32)
+            codes = own[array.indices.to_numpy()] if len(array) else np.empty(0, np.int32)
+            self.codes[column].append(codes.astype(np.int32 if column == "pair_id" else np.int16))
+        self.values.append(table["value"].to_numpy())
+
+    def frame(self) -> pd.DataFrame:
+        """Everything added, in order."""
+        columns: dict[str, object] = {}
+        for column, places in self.places.items():
+            names = [_feature(n) for n in places] if column == "feature" else list(places)
+            parts = self.codes.pop(column)
+            codes = np.concatenate(parts) if parts else np.empty(0, np.int16)
+            columns[column] = pd.Categorical.from_codes(codes, pd.Index(names, dtype=object))
+        columns["value"] = np.concatenate(self.values) if self.values else np.empty(0)
+        return pd.DataFrame(columns, copy=False)[SCORE_COLUMNS]
+
+
+def _feature(name: str) -> int | str:
+    return int(name) if name.isdigit() else name
 
 
 def read_failures(run: Path | str) -> pd.DataFrame:
-    """The pairs that could not be scored, with the reason: FAILURE_COLUMNS."""
-    run = Path(run)
-    rows = [f for name in read_manifest(run)["shards"] for f in read_facts(run / name)["failures"]]
+    """The pairs that could not be scored, with the reason: FAILURE_COLUMNS. Raises InputError for a damaged shard."""
+    run, rows = open_path(run), []
+    manifest = read_manifest(run)
+    names = manifest["shards"] if manifest["failures"] else []  # nothing to look for in a million pairs
+    for name, data in zip(
+        names, in_threads(read_shard, (run / n for n in names), is_remote(run)), strict=True
+    ):
+        if data is None:
+            raise InputError(
+                f"{name} in {run.name} is missing or damaged: run the same extraction again to mend it."
+            )
+        rows += facts_of(data)["failures"]
     return pd.DataFrame(rows, columns=FAILURE_COLUMNS)
 
 
 def read_manifest(run: Path | str) -> dict:
     """The manifest of a finished run. Raises InputError where there is none."""
     try:
-        return dict(json.loads((Path(run) / MANIFEST).read_text()))
+        return dict(json.loads(read_whole(open_path(run) / MANIFEST)))
     except FileNotFoundError:
         raise InputError(f"{run} holds no finished run (no {MANIFEST}): run fmiqa extract first.") from None
 
@@ -160,15 +209,37 @@ def write_pairs(run: Path, pairs: pd.DataFrame) -> None:
 
 def read_pairs(run: Path | str) -> pd.DataFrame:
     """The pairs table that a run was scored with."""
-    return pd.read_parquet(Path(run) / PAIRS)
+    return pd.read_parquet(io.BytesIO(read_whole(open_path(run) / PAIRS)))
+
+
+def read_verified(run: Path) -> dict[str, Verified]:
+    """What an earlier run noted of shards that it had read whole; {} where there is no note or an unreadable one."""
+    try:
+        table = pq.read_table(pa.BufferReader(read_whole(run / VERIFIED))).to_pydict()
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return {}
+    columns = [table[c] for c in Verified._fields]
+    return {name: Verified(*v) for name, *v in zip(table["shard"], *columns, strict=True)}
+
+
+def write_verified(run: Path, known: dict[str, Verified]) -> None:
+    """Note the shards that are whole and whose images were looked at, so that the next start need not read them."""
+    rows = [{"shard": name, **seen._asdict()} for name, seen in known.items()]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, _VERIFIED_SCHEMA), sink)
+    write_atomically(run / VERIFIED, bytes(sink.getvalue().to_pybytes()))
 
 
 @contextmanager
 def sole_writer(run: Path, patience: float = 3600, waiting: object = None) -> Iterator[None]:
     """Hold the run folder's lock; a second run waits for the first up to `patience` seconds, and says so.
 
-    `waiting`: called with a sentence when the lock is taken. Raises InputError when patience ends.
+    `waiting`: called with a sentence when the lock is taken. Raises InputError when patience ends. An object store has no locks: there
+    two drivers share the work, and what both write is the same.
     """
+    if is_remote(run):
+        yield
+        return
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,8 @@
 """A sweep: datasets × backbones × normalizations, planned, estimated, scored by one engine, compared at the end."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pandas as pd
 
 from fmiqa_utils.backbones import backbone_info, load_backbone
 from fmiqa_utils.datasets import load_pairs
-from fmiqa_utils.engines import Engine, Spec, pool, ray_actors
+from fmiqa_utils.engine_pool import process_pool
+from fmiqa_utils.engine_ray import ray_actors
+from fmiqa_utils.engines import Spec, Trials, Workers, serial
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import evenly_spaced, run
 from fmiqa_utils.features import window_boxes
@@ -135,40 +138,43 @@ def _bench_rate() -> float:
 def run_sweep(
     sweep: Sweep,
     jobs: list[Job],
-    engine: Callable[[Spec], Engine | None],
+    workers: Workers | None = None,
     *,
     progress: Callable[[str, int, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
 ) -> list[str]:
     """Score every job, skipping what is done; saves a run per dataset and returns the runs' names.
 
-    `engine(spec)`: who scores a job; None is this process. A job whose backbone cannot be loaded stops the sweep; what is finished stays.
+    `workers`: who scores; None is this process. One backbone scores all its datasets before the next is loaded. A job whose backbone
+    cannot be loaded stops the sweep; what is finished stays.
     """
-    folders: dict[str, list[Path]] = {}
-    for job in jobs:
-        s = job.spec
-        own_engine = engine(s)
-        device = "cpu" if own_engine else pick_device()  # with workers this process only plans
+    folders: dict[int, Path] = {}
+    device = "cpu" if workers else pick_device()  # with workers this process only plans
+    for spec in dict.fromkeys(job.spec for job in jobs):
         model = load_backbone(
-            s.backbone, s.weights, normalize=s.normalize, precision=s.precision, device=device
+            spec.backbone, spec.weights, normalize=spec.normalize, precision=spec.precision, device=device
         )
-        scorer = Scorer(model, s.settings, batch=s.batch)
-        folder = run_folder(job.pairs, scorer, sweep.transforms, sweep.transform_pairs)
-        label = f"{job.dataset} · {s.backbone} · {s.normalize}"
-        run(
-            job.pairs,
-            scorer,
-            folder,
-            transforms=sweep.transforms,
-            transform_pairs=sweep.transform_pairs,
-            engine=own_engine,
-            progress=lambda *n, name=label: progress(name, *n),
-            say=say,
-        )
-        folders.setdefault(job.dataset, []).append(folder)
-    for dataset, own in folders.items():
-        save_run(sweep_name(dataset), own)
-    return [sweep_name(d) for d in folders]
+        scorer = Scorer(model, spec.settings, batch=spec.batch)
+        engine = workers(spec) if workers else serial(scorer, Trials(say))
+        for i, job in enumerate(jobs):
+            if job.spec != spec:
+                continue
+            folders[i] = run_folder(job.pairs, scorer, sweep.transforms, sweep.transform_pairs)
+            label = f"{job.dataset} · {spec.backbone} · {spec.normalize}"
+            run(
+                job.pairs,
+                scorer,
+                folders[i],
+                transforms=sweep.transforms,
+                transform_pairs=sweep.transform_pairs,
+                engine=engine,
+                progress=lambda *n, name=label: progress(name, *n),
+                say=say,
+            )
+    names = {dataset: sweep_name(dataset) for dataset in dict.fromkeys(job.dataset for job in jobs)}
+    for dataset, name in names.items():
+        save_run(name, [folders[i] for i, job in enumerate(jobs) if job.dataset == dataset])
+    return list(names.values())
 
 
 def sweep_name(dataset: str) -> str:
@@ -176,17 +182,24 @@ def sweep_name(dataset: str) -> str:
     return f"{dataset}-sweep"
 
 
-def engine_of(
-    name: str, *, workers: int, address: str | None, num_gpus: float, say: Callable[[str], object]
-) -> Callable[[Spec], Engine | None]:
-    """The engine called `name` with so many workers; local on one device is this process itself. Raises InputError for another name."""
+@contextmanager
+def workers_of(
+    engine: str, *, workers: int, address: str | None, num_gpus: float, say: Callable[[str], object]
+) -> Iterator[Workers | None]:
+    """So many workers of the engine; None, this process itself, for a local one on one device. Raises InputError for another name."""
     import torch
 
-    if name not in ENGINES:
-        raise InputError(f"there is no engine {name!r}; {near(name, ENGINES)}")
+    if engine not in ENGINES:
+        raise InputError(f"there is no engine {engine!r}; {near(engine, ENGINES)}")
     gpus = torch.cuda.device_count()
-    if name == "ray":
+    if engine == "ray":
         count = workers or max(1, gpus)
-        return lambda spec: ray_actors(spec, count, address=address, num_gpus=num_gpus, say=say)
+        with ray_actors(count, address=address, num_gpus=num_gpus, say=say) as group:
+            yield group
+        return
     devices = [f"cuda:{i}" for i in range(gpus)] if gpus else ["cpu"] * (workers or 1)
-    return lambda spec: pool(spec, devices, say=say) if len(devices) > 1 else None
+    if len(devices) == 1:
+        yield None
+        return
+    with process_pool(devices, say=say) as group:
+        yield group

@@ -153,7 +153,7 @@ def test_a_full_disk_keeps_what_was_finished(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.os, "fsync", fsync)
+        patch.setattr(os, "fsync", fsync)
         with pytest.raises(InputError, match=r"No space left on device.*free some space.*kept"):
             run(pairs_of(table), scorer, out)
     kept = {p.name for p in out.iterdir() if not p.name.startswith(".lock")}

@@ -248,7 +248,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
             raise OSError(28, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(store.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(InputError, match="free some space"):
         fit(parts, SMALL, tmp_path / "run", **HOW)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 0

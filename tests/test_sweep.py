@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fmiqa_utils.cli import app
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.runs import load_run
-from fmiqa_utils.sweep import Sweep, engine_of, estimate, jobs_of, read_sweep, sweep_name
+from fmiqa_utils.sweep import Sweep, estimate, jobs_of, read_sweep, sweep_name, workers_of
 
 BACKBONES = "timm:vit_tiny_patch16_224,timm:resnet10t"
 
@@ -110,7 +110,10 @@ def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
 
 
 def test_mistakes_are_named(folder: Path) -> None:
-    with pytest.raises(InputError, match="no engine 'dask'"):
-        engine_of("dask", workers=0, address=None, num_gpus=0, say=print)
+    with (
+        pytest.raises(InputError, match="no engine 'dask'"),
+        workers_of("dask", workers=0, address=None, num_gpus=0, say=print),
+    ):
+        pass
     nothing = CliRunner().invoke(app, ["sweep", "--datasets", "demo"])
     assert "--backbones" in str(nothing.exception)

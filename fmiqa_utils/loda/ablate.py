@@ -13,7 +13,7 @@ from fmiqa_utils.figures import COLUMN, family_colour, save_figure, use_style
 from fmiqa_utils.loda.run import train
 from fmiqa_utils.loda.train import Options
 from fmiqa_utils.paths import figures_root
-from fmiqa_utils.scores import write_atomically
+from fmiqa_utils.storage import write_atomically
 
 VITS = (
     "vit_tiny_patch16_224.augreg_in21k_ft_in1k",

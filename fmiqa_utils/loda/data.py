@@ -19,7 +19,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.images import file_facts, read_rgb
 from fmiqa_utils.loda.model import MEAN, SIZE, STD
 from fmiqa_utils.paths import data_root
-from fmiqa_utils.scores import write_atomically
+from fmiqa_utils.storage import write_atomically
 
 SHORT_SIDE = 384  # px
 LEAST = 10  # images

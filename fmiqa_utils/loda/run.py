@@ -16,7 +16,8 @@ from fmiqa_utils.loda.train import Options, fit
 from fmiqa_utils.paths import scores_root
 from fmiqa_utils.provenance import pick_device, versions
 from fmiqa_utils.runs import plain
-from fmiqa_utils.scores import digest, sole_writer, write_atomically
+from fmiqa_utils.scores import digest, sole_writer
+from fmiqa_utils.storage import write_atomically
 
 
 def run_folder(table: pd.DataFrame, options: Options) -> Path:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.scores import digest, write_atomically
+from fmiqa_utils.scores import digest
+from fmiqa_utils.storage import write_atomically
 
 N_SPLITS = 10
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1  # of the references; the validation share leaves the training part

@@ -22,7 +22,7 @@ from fmiqa_utils.coefficients import plcc, srcc
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.loda.data import TEST_CROPS, TRAIN_CROPS, EpochSampler, EvaluationCrops, TrainingCrops
 from fmiqa_utils.loda.model import CNN, VIT, LoDa, plcc_loss
-from fmiqa_utils.scores import write_atomically
+from fmiqa_utils.storage import write_atomically
 from fmiqa_utils.weights import stand_in_weights
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

@@ -1,0 +1,150 @@
+"""Files on this machine or in an object store, by the same few verbs: written whole or not at all, read whole, listed once.
+
+On a disk a file is written under a temporary name, flushed and renamed. An object store has no rename and needs none: an object appears
+when its upload is complete, and not before. A remote path is a `upath.UPath`, which has `pathlib.Path`'s methods.
+"""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
+
+from fmiqa_utils.errors import InputError
+
+TEMPORARY = ".writing-"
+REQUESTS = 16  # under way at once to an object store
+BLOCK = 1024  # items handed to the threads at once: what bounds the memory for a million
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Entry(NamedTuple):
+    """What a listing says of a file: enough to see that it was replaced."""
+
+    size: int  # bytes
+    stamp: str  # time of change in ns on a disk, ETag or time in an object store
+
+
+def open_path(text: str | Path) -> Path:
+    """A path of this machine, or of an object store for an address such as s3://bucket/folder.
+
+    Raises InputError for an address whose package is not installed.
+    """
+    if "://" not in str(text):
+        return Path(text)
+    from upath import UPath
+
+    try:
+        path = UPath(str(text))
+        path.fs  # noqa: B018  # loads the package of this kind of store
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"{text} cannot be opened: {error} pip install 'fmiqa[cloud]' brings S3 and GCS."
+        ) from error
+    return cast(Path, path)
+
+
+def is_remote(path: Path) -> bool:
+    """True for a path in an object store."""
+    return not isinstance(path, Path)
+
+
+def write_atomically(path: Path, data: bytes) -> Path:
+    """`data` at `path`, whole or not at all. Raises InputError when the disk is full or the place cannot be written."""
+    if is_remote(path):
+        with_reason(path, "written", lambda: path.write_bytes(data))
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
+    except OSError as error:
+        raise InputError(f"{path.parent} cannot be written: {error.strerror}.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        way_out = (
+            "free some space and run the same command again"
+            if error.errno == errno.ENOSPC
+            else "check the folder"
+        )
+        raise InputError(
+            f"{path.name} could not be written ({error.strerror}): {way_out}; finished chunks are kept."
+        ) from error
+    return path
+
+
+def read_whole(path: Path) -> bytes:
+    """The whole file. Raises FileNotFoundError where there is none."""
+    return with_reason(path, "read", path.read_bytes) if is_remote(path) else path.read_bytes()
+
+
+def remove(path: Path) -> None:
+    """Delete the file; another driver may have been quicker."""
+    path.unlink(missing_ok=True)
+
+
+def listing(folder: Path) -> dict[str, Entry]:
+    """The files in `folder` by name, in the order of their names; {} where there is no folder. One listing, not one request per file."""
+    found = _remote_listing(folder) if is_remote(folder) else _local_listing(folder)
+    return dict(sorted(found))
+
+
+def in_threads(act: Callable[[T], R], items: Iterable[T], remote: bool) -> Iterator[R]:
+    """`act` of every item, in order; for an object store with many requests under way, never more than a block in memory."""
+    if not remote:
+        return map(act, items)
+    return _in_blocks(act, items)
+
+
+def _in_blocks(act: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    left = iter(items)
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        while block := list(islice(left, BLOCK)):
+            yield from pool.map(act, block)
+
+
+def with_reason(path: Path, verb: str, act: Callable[[], R]) -> R:
+    """`act()` on an object store; whatever its package raises becomes one sentence. FileNotFoundError passes."""
+    try:
+        return act()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # every store has exceptions of its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path} could not be {verb} ({reason}): check the address, the network and the credentials; finished chunks are kept."
+        ) from error
+
+
+def _local_listing(folder: Path) -> Iterator[tuple[str, Entry]]:
+    try:
+        with os.scandir(folder) as places:
+            for place in places:
+                if place.is_file():
+                    stat = place.stat()
+                    yield place.name, Entry(stat.st_size, str(stat.st_mtime_ns))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _remote_listing(folder: Path) -> Iterator[tuple[str, Entry]]:
+    fs, path = folder.fs, folder.path  # type: ignore[attr-defined]
+    fs.invalidate_cache(path)  # another driver may have written since
+    try:
+        infos = with_reason(folder, "listed", lambda: fs.ls(path, detail=True))
+    except FileNotFoundError:
+        return
+    for info in infos:
+        if info["type"] == "file":
+            stamp = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
+            yield info["name"].rstrip("/").rsplit("/", 1)[-1], Entry(info["size"], str(stamp))
