@@ -205,9 +205,10 @@ def _start_ray(address: str | None) -> tuple[Any, bool]:
         ) from None
     if ray.is_initialized():
         return ray, False
-    local = {} if address else {"include_dashboard": False}
+    local: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        where = address or "local"  # None would look for a cluster that some other program left behind
+        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise InputError(f"there is no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
     return ray, True

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from fmiqa_utils import scores as store
 from fmiqa_utils.cli import app
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda import data as loda_data
