@@ -19,7 +19,7 @@ from torch import Tensor
 from fmiqa_utils.backbones import WINDOW, load_backbone
 from fmiqa_utils.chunks import Chunk, score_chunk
 from fmiqa_utils.features import to_input, window_boxes
-from fmiqa_utils.paths import scores_root
+from fmiqa_utils.paths import machine_root
 from fmiqa_utils.provenance import hardware, versions
 from fmiqa_utils.readers import Features
 from fmiqa_utils.scorer import Scorer, Settings
@@ -153,4 +153,4 @@ def _peak_rss_gb() -> float:
 
 def save_bench(result: dict[str, Any]) -> Path:
     """data/scores/bench.json, where a sweep's plan finds the rate of this machine."""
-    return write_atomically(scores_root() / "bench.json", json.dumps(result, indent=1).encode())
+    return write_atomically(machine_root() / "bench.json", json.dumps(result, indent=1).encode())

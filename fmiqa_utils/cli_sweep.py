@@ -1,5 +1,6 @@
 """`fmiqa sweep`: many datasets and backbones, on one machine or a cluster."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,9 @@ def sweep(
     ] = 0,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, such as auto.")] = None,
     num_gpus: Annotated[float, typer.Option(help="GPUs for each Ray actor; fractions share one.")] = 0,
+    output: Annotated[
+        str, typer.Option(help="Where the scores go instead of $FMIQA_SCORES: a folder, s3://… or gs://….")
+    ] = "",
     reports: Annotated[bool, typer.Option(help="Write a report for each dataset at the end.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
@@ -60,6 +64,8 @@ def sweep(
     wanted = Sweep(**_merged(given, read_sweep(file) if file else {}))
     if not wanted.datasets or not wanted.backbones:
         raise InputError("a sweep needs --datasets and --backbones, or a YAML file that names them.")
+    if output:
+        _send_to(output)
     if "demo" in wanted.datasets:
         from fmiqa_utils.demo import build_demo
 
@@ -78,12 +84,26 @@ def sweep(
             f"{planned['windows'].sum():,} window forwards, {hours}, {planned['gigabytes'].sum():.3f} GB to be written."
         )
         return
+    _try_to_write()
     with (
         workers_of(engine, workers=workers, address=address, num_gpus=num_gpus, say=err.print) as group,
         progress_bar("pairs") as update,
     ):
         names = run_sweep(wanted, jobs, group, progress=update, say=err.print)
     _finish(names, reports)
+
+
+def _send_to(output: str) -> None:
+    """Scores go to `output`, here and in the notebooks of the report."""
+    os.environ["FMIQA_SCORES"] = output if "://" in output else str(Path(output).resolve())
+
+
+def _try_to_write() -> None:
+    """Raises InputError where the scores could not be written, before hours are spent."""
+    from fmiqa_utils.paths import scores_root
+    from fmiqa_utils.storage import remove, write_atomically
+
+    remove(write_atomically(scores_root() / f"trial-{os.getpid()}", b""))
 
 
 def _merged(given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
@@ -106,9 +126,10 @@ def _finish(names: list[str], reports: bool) -> None:
     from fmiqa_utils.compare import leaderboard, save_leaderboard, side_by_side
     from fmiqa_utils.paths import figures_root
     from fmiqa_utils.pipeline import report_run
-    from fmiqa_utils.runs import load_run
+    from fmiqa_utils.runs import load_run, run_backbones
 
-    board = leaderboard([load_run(n) for n in names])
+    # a backbone at a time: thirty of them on one dataset are a hundred million rows
+    board = leaderboard(load_run(n, [backbone]) for n in names for backbone in run_backbones(n))
     out.print(table(side_by_side(board, bold="[bold]{}[/]"), "SRCC with 95 % interval over references"))
     for path in save_leaderboard(board, figures_root() / "sweep"):
         out.print(f"Saved {short(path)}")

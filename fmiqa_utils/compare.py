@@ -1,6 +1,6 @@
 """A leaderboard over runs: datasets side by side, one row per backbone and distance, grouped by the label of its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -36,16 +36,17 @@ CAPTION = (
 )
 
 
-def leaderboard(runs: Sequence[Run], *, n_resamples: int = 1000) -> pd.DataFrame:
+def leaderboard(runs: Iterable[Run], *, n_resamples: int = 1000) -> pd.DataFrame:
     """Every whole-model value, embedding, best block and baseline of `runs`, best first within dataset and weights.
 
     Columns: `COLUMNS` (features: all layers, best block, embedding or image; feature: the column of the score table), `STATISTICS`, and
     for best blocks apparent_lead and held_out_lead with lead_lo, lead_hi (`contrasts.layer_choice`). Raises InputError for no run, and
     where two runs hold the same column of the same dataset.
     """
-    if not runs:
+    tables = [_rows(run, n_resamples) for run in runs]
+    if not tables:
         raise InputError("there is no run to compare: fmiqa extract makes one.")
-    table = pd.concat([_rows(run, n_resamples) for run in runs], ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
     table = table.drop_duplicates(["dataset", *KEYS, "srcc"])  # baselines of one dataset in several runs
     twice = table[table.duplicated(["dataset", *KEYS])]
     if len(twice):

@@ -226,7 +226,8 @@ class _Kept:
         for i in todo:
             if is_remote(self.folder) and time.monotonic() > self._look_again:
                 self._look_around()
-            if self.chunks.keys[i][:16] in self._names and (found := self._found(i)):
+            key = self.chunks.keys[i]
+            if self._names.get(key[:16]) != self._outdated.get(key) and (found := self._found(i)):
                 self._keep(i, found)
             else:
                 yield self.chunks.chunk(i)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fmiqa_utils.storage import open_path
+from fmiqa_utils.storage import is_remote, open_path
 
 
 def project_root() -> Path:
@@ -23,6 +23,12 @@ def scores_root() -> Path:
     The variable may name a folder in an object store, such as s3://bucket/scores.
     """
     return open_path(os.environ.get("FMIQA_SCORES") or project_root() / "data" / "scores")
+
+
+def machine_root() -> Path:
+    """What belongs to this machine (its bench, LoDa's checkpoints): the scores' folder, or the checkout's where that is remote."""
+    scores = scores_root()
+    return project_root() / "data" / "scores" if is_remote(scores) else scores
 
 
 def figures_root() -> Path:

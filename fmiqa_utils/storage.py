@@ -44,7 +44,7 @@ def open_path(text: str | Path) -> Path:
         path.fs  # noqa: B018  # loads the package of this kind of store
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{text} cannot be opened: {error} pip install 'fmiqa[cloud]' brings S3 and GCS."
+            f"{text} cannot be opened: {error}. pip install 'fmiqa[cloud]' brings S3 and Google's storage."
         ) from error
     return cast(Path, path)
 
@@ -114,12 +114,12 @@ def _in_blocks(act: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def with_reason(path: Path, verb: str, act: Callable[[], R]) -> R:
-    """`act()` on an object store; whatever its package raises becomes one sentence. FileNotFoundError passes."""
+    """`act()` on an object store; whatever its package raises becomes one sentence. What is not there to be read passes."""
     try:
         return act()
-    except FileNotFoundError:
-        raise
     except Exception as error:  # every store has exceptions of its own
+        if isinstance(error, FileNotFoundError) and verb != "written":
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"{path} could not be {verb} ({reason}): check the address, the network and the credentials; finished chunks are kept."

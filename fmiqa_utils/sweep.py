@@ -18,7 +18,7 @@ from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import evenly_spaced, run
 from fmiqa_utils.features import window_boxes
 from fmiqa_utils.images import read_size
-from fmiqa_utils.paths import scores_root
+from fmiqa_utils.paths import machine_root
 from fmiqa_utils.provenance import pick_device
 from fmiqa_utils.runs import choose, run_folder, save_run
 from fmiqa_utils.scorer import Scorer, Settings
@@ -131,7 +131,7 @@ def _counts(pairs: pd.DataFrame, sweep: Sweep) -> tuple[int, int, int]:
 
 def _bench_rate() -> float:
     """Windows per second of the last `fmiqa bench` here; 0 where there was none."""
-    path = scores_root() / "bench.json"
+    path = machine_root() / "bench.json"
     return float(json.loads(path.read_text())["windows_per_s"]) if path.is_file() else 0.0
 
 
@@ -148,6 +148,11 @@ def run_sweep(
     `workers`: who scores; None is this process. One backbone scores all its datasets before the next is loaded. A job whose backbone
     cannot be loaded stops the sweep; what is finished stays.
     """
+    names = {dataset: sweep_name(dataset) for dataset in dict.fromkeys(job.dataset for job in jobs)}
+    if len(set(names.values())) < len(names):
+        raise InputError(
+            f"two of the datasets would share the name of their run ({', '.join(names.values())}): rename a folder."
+        )
     folders: dict[int, Path] = {}
     device = "cpu" if workers else pick_device()  # with workers this process only plans
     for spec in dict.fromkeys(job.spec for job in jobs):
@@ -171,14 +176,16 @@ def run_sweep(
                 progress=lambda *n, name=label: progress(name, *n),
                 say=say,
             )
-    names = {dataset: sweep_name(dataset) for dataset in dict.fromkeys(job.dataset for job in jobs)}
     for dataset, name in names.items():
         save_run(name, [folders[i] for i, job in enumerate(jobs) if job.dataset == dataset])
     return list(names.values())
 
 
 def sweep_name(dataset: str) -> str:
-    """The name of the run that a sweep saves for a dataset."""
+    """The name of the run that a sweep saves for a dataset; of csv:/data/mine/pairs.csv it is mine-pairs-sweep."""
+    if dataset.startswith("csv:"):
+        table = Path(dataset.removeprefix("csv:")).resolve()
+        dataset = f"{table.parent.name}-{table.stem}"
     return f"{dataset}-sweep"
 
 

@@ -13,7 +13,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.evaluate import evaluate, load_checkpoint
 from fmiqa_utils.loda.splits import parts_of, read_splits, save_splits
 from fmiqa_utils.loda.train import Options, fit
-from fmiqa_utils.paths import scores_root
+from fmiqa_utils.paths import machine_root
 from fmiqa_utils.provenance import pick_device, versions
 from fmiqa_utils.runs import plain
 from fmiqa_utils.scores import digest, sole_writer
@@ -26,7 +26,7 @@ def run_folder(table: pd.DataFrame, options: Options) -> Path:
     name = (
         f"{table['dataset'].iloc[0]}_{options.vit}_{options.cnn}{'' if options.inject else '_no-injection'}"
     )
-    return scores_root() / "loda" / f"{plain(name)}-{key}"
+    return machine_root() / "loda" / f"{plain(name)}-{key}"
 
 
 def train(
