@@ -161,7 +161,9 @@ def backbone_info(name: str) -> BackboneInfo:
         return BACKBONES[name]
     source, _, rest = name.partition(":")
     if source == "timm" and rest:
-        return BackboneInfo(name, "timm", _known_timm(rest), family=family_of(rest))
+        return BackboneInfo(
+            name, "timm", _known_timm(rest), family=family_of(rest), licence=_timm_licence(rest)
+        )
     if source == "openclip" and rest:
         model, _, tag = rest.partition("/")
         return BackboneInfo(name, "openclip", _known_openclip(model), tag, family=family_of(rest))
@@ -280,6 +282,18 @@ def _known_timm(model: str) -> str:
     if not timm.is_model(model.partition(".")[0]):
         raise InputError(f"timm has no model called {model!r}; {near(model, timm.list_models())[:300]}")
     return model
+
+
+def _timm_licence(model: str) -> str:
+    """The licence that timm states for the weights. Raises InputError for weights that timm does not know."""
+    from timm.models import get_pretrained_cfg, list_models
+
+    try:
+        config = get_pretrained_cfg(model)
+    except RuntimeError as error:
+        known = list_models(f"{model.partition('.')[0]}.*", pretrained=True)
+        raise InputError(f"timm has no weights called {model!r}; {near(model, known)}") from error
+    return (config.license if config else None) or BackboneInfo.licence
 
 
 def _known_openclip(model: str) -> str:

@@ -116,3 +116,12 @@ def test_unknown_names_and_settings() -> None:
     for wrong in ({"normalize": "imagenet"}, {"precision": "fp8"}):
         with pytest.raises(InputError, match="is unknown"):
             load_backbone("timm:vit_tiny_patch16_224", "untrained", **wrong)
+
+
+def test_a_timm_model_has_the_licence_that_timm_states() -> None:
+    assert backbone_info("timm:vit_small_patch16_dinov3.lvd1689m").licence == "dinov3-license"
+    assert backbone_info("timm:vit_tiny_patch16_224").licence == "apache-2.0"
+    with pytest.raises(
+        InputError, match=r"no weights called 'vit_tiny_patch16_224.dinov2'; .*vit_tiny_patch16_224.aug"
+    ):
+        backbone_info("timm:vit_tiny_patch16_224.dinov2")
