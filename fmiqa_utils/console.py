@@ -1,6 +1,7 @@
 """What every command of `fmiqa` prints with: two consoles, a progress bar, tables."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,15 @@ from fmiqa_utils.weights import UNTRAINED_NOTE
 WIDE = None if sys.stdout.isatty() else 200  # a pipe or a file has no width to wrap to
 out, err = Console(width=WIDE), Console(stderr=True, soft_wrap=True)
 
+LINE_EVERY = 60.0  # s
+
 
 @contextmanager
 def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
-    """A bar with count, rate and ETA on stderr; yields update(text, done, total, failed=0)."""
+    """A bar with count, rate and ETA on stderr, lines where that is no terminal; yields update(text, done, total, failed=0)."""
+    if not err.is_terminal:
+        yield _progress_lines(unit)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -35,7 +41,7 @@ def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=not err.is_terminal) as bar:
+    with Progress(*columns, console=err) as bar:
         tasks: dict[str, object] = {}
 
         def update(text: str, done: int, total: int, failed: int = 0) -> None:
@@ -46,6 +52,27 @@ def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=done, description=label, rate=rate)  # type: ignore[arg-type]
 
         yield update
+
+
+def _progress_lines(unit: str) -> Callable[..., None]:
+    """For a log: a line for each task at its end, and one a minute before."""
+    begun: dict[str, tuple[float, int]] = {}  # when, and how much was done then
+    said: dict[str, float] = {}
+
+    def update(text: str, done: int, total: int, failed: int = 0) -> None:
+        now = time.monotonic()
+        start, before = begun.setdefault(text, (now, done))
+        if done < total and now - said.setdefault(text, now) < LINE_EVERY:
+            return
+        said[text] = now
+        rate = (done - before) / (now - start) if done > before else 0.0
+        left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+        speed = f", {rate:.1f}/s" if rate else ""
+        err.print(
+            f"{text}: {done:,} of {total:,} {unit}{f' ({failed} failed)' if failed else ''}{speed}{left}"
+        )
+
+    return update
 
 
 def warn_untrained(chosen: list[tuple[str, str]]) -> None:

@@ -179,6 +179,8 @@ def run(
         start, failures, windows = time.time(), 0, 0
         kept = _Kept(chunks, folder, say)
         found = len(kept.shards)
+        if progress:
+            progress(kept.pairs, total, 0)
         for result in (engine or serial(scorer))(kept.to_do(), folder):
             if result.failures and strict:
                 raise InputError(f"stopped at the first failure (--strict): {result.failures[0]['reason']}")
