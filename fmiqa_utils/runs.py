@@ -140,7 +140,7 @@ def run_folder(
     pairs: pd.DataFrame, scorer: "Scorer", transforms: Sequence[str], transform_pairs: int = 0
 ) -> Path:
     """Where the shards of a dataset and a scorer are kept: scores/DATASET/BACKBONE_WEIGHTS_…-KEY."""
-    from fmiqa_utils.extract import run_key
+    from fmiqa_utils.plan import run_key
 
     b = scorer.backbone
     dataset = str(pairs["dataset"].iloc[0])

@@ -15,10 +15,11 @@ from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
 from fmiqa_utils.engines import Spec, Trials, Workers, serial
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.extract import evenly_spaced, run
+from fmiqa_utils.extract import run
 from fmiqa_utils.features import window_boxes
 from fmiqa_utils.images import read_size
 from fmiqa_utils.paths import machine_root
+from fmiqa_utils.plan import evenly_spaced
 from fmiqa_utils.provenance import pick_device
 from fmiqa_utils.runs import choose, run_folder, save_run
 from fmiqa_utils.scorer import Scorer, Settings

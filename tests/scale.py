@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from fmiqa_utils import extract
 from fmiqa_utils.chunks import Chunk, ChunkResult, _rows
 from fmiqa_utils.engines import Done, save_chunk
+from fmiqa_utils.extract import run
 from fmiqa_utils.images import file_facts
+from fmiqa_utils.plan import plan
+from fmiqa_utils.resume import Kept
 from fmiqa_utils.scorer import Settings
 from fmiqa_utils.scores import VERIFIED, images_stamp, read_manifest, read_scores, write_shard
 
@@ -88,9 +90,9 @@ def engine(scorer: Any) -> Any:
 
 def fill(folder: Path, pairs: pd.DataFrame, backbones: int) -> None:
     """Simulated shards of so many backbones; those after the first are the first's under another name."""
-    extract.run(pairs, simulated(0), folder / "b0", engine=engine(simulated(0)))
+    run(pairs, simulated(0), folder / "b0", engine=engine(simulated(0)))
     for b in range(1, backbones):
-        extract.run(pairs, simulated(b), folder / f"b{b}", engine=renamed(folder / "b0", simulated(b)))
+        run(pairs, simulated(b), folder / f"b{b}", engine=renamed(folder / "b0", simulated(b)))
 
 
 def renamed(first: Path, scorer: Any) -> Any:
@@ -114,7 +116,7 @@ def renamed(first: Path, scorer: Any) -> Any:
 
 def kept(folder: Path, pairs: pd.DataFrame, backbone: int) -> int:
     """Chunks that a resumed run need not score."""
-    return len(extract._Kept(extract.plan(pairs, simulated(backbone)), folder / f"b{backbone}", print).shards)
+    return len(Kept(plan(pairs, simulated(backbone)), folder / f"b{backbone}", print).shards)
 
 
 def stage(name: str, folder: Path, backbones: int) -> dict[str, float]:
@@ -125,7 +127,7 @@ def stage(name: str, folder: Path, backbones: int) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before, start = memory("VmRSS"), time.perf_counter()
     if name == "plan":
-        assert len(extract.plan(pairs, simulated(0))) == len(pairs) // PER_REF
+        assert len(plan(pairs, simulated(0))) == len(pairs) // PER_REF
     elif name == "resume, no note":
         assert kept(folder, pairs, 0) == len(pairs) // PER_REF
     elif name == "resume all backbones":

@@ -24,7 +24,7 @@ from fmiqa_utils.chunks import Chunk
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
-from fmiqa_utils.engines import Done, Spec, Trials, serial
+from fmiqa_utils.engines import Done, Engine, Spec, Trials, serial
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extract import run
 from fmiqa_utils.scorer import Scorer, Settings
@@ -124,14 +124,32 @@ def check_set_aside(folder: Path, serial: Path, why_killed: str) -> None:
     assert {n[:2] for n in there if n not in here} == {"r1", "r4"}
 
 
+def never_far_ahead(engine: Engine, workers: int) -> Engine:
+    """`engine`, checked to take no more chunks than keep its workers busy."""
+
+    def work(chunks: Iterable[Chunk], folder: Path) -> Iterator[Done]:
+        taken: list[str] = []
+
+        def counted() -> Iterator[Chunk]:
+            for chunk in chunks:
+                taken.append(chunk.key)
+                yield chunk
+
+        for n, done in enumerate(engine(counted(), folder)):
+            assert len(taken) <= n + 1 + engines.AHEAD * workers
+            yield done
+        assert len(taken) == n + 1
+
+    return work
+
+
 @pytest.mark.slow
 def test_a_pool_writes_the_same_bytes(pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path) -> None:
     run(pairs, scorer, tmp_path / "serial")
     counted: list[tuple[int, int, int]] = []
     with process_pool(["cpu", "cpu"], threads=1) as workers:
-        manifest = run(
-            pairs, scorer, tmp_path / "pool", engine=workers(SPEC), progress=lambda *n: counted.append(n)
-        )
+        engine = never_far_ahead(workers(SPEC), 2)
+        manifest = run(pairs, scorer, tmp_path / "pool", engine=engine, progress=lambda *n: counted.append(n))
     assert shards(tmp_path / "pool") == shards(tmp_path / "serial")
     assert len(manifest["shards"]) == 6
     assert counted[-1] == (12, 12, 0)
@@ -261,7 +279,7 @@ class TestCluster:
         run(pairs, scorer, tmp_path / "serial")
         with ray_actors(2, address=cluster.address) as workers:
             assert len({p.ppid() for p in self.actors()}) == 2  # one on each node
-            run(pairs, scorer, tmp_path / "ray", engine=workers(SPEC))
+            run(pairs, scorer, tmp_path / "ray", engine=never_far_ahead(workers(SPEC), 2))
             before = {p.pid for p in self.actors()}
             run(pairs, scorer, tmp_path / "again", engine=workers(SPEC))
             assert {p.pid for p in self.actors()} == before

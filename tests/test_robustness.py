@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.extract import evenly_spaced
+from fmiqa_utils.plan import evenly_spaced
 from fmiqa_utils.robustness import is_moved, moved_pairs, relative_change, robustness_table
 from fmiqa_utils.runs import Run
 from fmiqa_utils.scores import SCORE_COLUMNS

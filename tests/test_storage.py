@@ -18,12 +18,13 @@ import torch
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from fmiqa_utils import chunks, engines, extract, scores
+from fmiqa_utils import chunks, engines, resume, scores
 from fmiqa_utils.backbones import load_backbone
 from fmiqa_utils.chunks import Chunk
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extract import run
+from fmiqa_utils.plan import plan
 from fmiqa_utils.runs import known_runs, load_run, save_run
 from fmiqa_utils.scorer import Scorer, Settings
 from fmiqa_utils.scores import read_scores
@@ -151,7 +152,7 @@ def test_a_run_in_a_store_is_the_run_on_a_disk_and_goes_on(
     pd.testing.assert_frame_equal(read_scores(out), read_scores(on_disk))
     written = moments(s3, out)
     with monkeypatch.context() as patch:
-        patch.setattr(extract, "read_shard", lambda path: pytest.fail(f"{path} was read again"))
+        patch.setattr(resume, "read_shard", lambda path: pytest.fail(f"{path} was read again"))
         run(pairs, scorer, out)
     assert moments(s3, out) == written
     name, good = next(iter(shards(out).items()))
@@ -167,9 +168,9 @@ def test_a_run_in_a_store_is_the_run_on_a_disk_and_goes_on(
 def test_two_drivers_share_the_work(
     s3: object, pairs: pd.DataFrame, on_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "RELIST", 0.0)
+    monkeypatch.setattr(resume, "RELIST", 0.0)
     monkeypatch.setattr(
-        extract.secrets, "randbelow", lambda n: 0 if threading.current_thread().name == "a" else n // 2
+        resume.secrets, "randbelow", lambda n: 0 if threading.current_thread().name == "a" else n // 2
     )
     out, scored = open_path("s3://lab/shared"), []
 
@@ -203,7 +204,7 @@ def test_a_failure_that_another_driver_left_is_tried_again(
     s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
 ) -> None:
     out = open_path("s3://lab/failed")
-    chunk = extract.plan(pairs, scorer).chunk(3)
+    chunk = plan(pairs, scorer).chunk(3)
     engines.save_chunk(out, chunk, chunks.failed_chunk(chunk, scorer, "failed 3 times: its worker died"))
     assert len(shards(out)) == 1
     manifest = run(pairs, scorer, out)

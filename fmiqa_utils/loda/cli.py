@@ -266,8 +266,8 @@ def _images(
     dataset: str, root: Path | None, labels: str | None, direction: str | None, images: int
 ) -> pd.DataFrame:
     from fmiqa_utils.demo import build_demo
-    from fmiqa_utils.extract import evenly_spaced
     from fmiqa_utils.loda.data import load_labelled
+    from fmiqa_utils.plan import evenly_spaced
 
     if dataset == "demo":
         build_demo()

@@ -1,0 +1,144 @@
+"""What of a plan is done already: shards found in the folder, scored since, or finished by another driver."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fmiqa_utils.chunks import Chunk
+from fmiqa_utils.engines import Done
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.images import file_facts, read_bytes_rgb
+from fmiqa_utils.plan import Plan
+from fmiqa_utils.scores import (
+    Verified,
+    facts_of,
+    find_shards,
+    images_stamp,
+    read_shard,
+    read_verified,
+    write_verified,
+)
+from fmiqa_utils.storage import in_threads, is_remote, listing, remove
+
+RELIST = 30.0  # s between looks at what other drivers have finished in an object store
+
+
+class Kept:
+    """The shards of a plan that are done. `say` hears of damaged ones.
+
+    `shards`: {key: name}; `pairs`: how many are in them.
+    """
+
+    def __init__(self, chunks: Plan, folder: Path, say: Callable[[str], object]) -> None:
+        self.chunks, self.folder, self.say = chunks, folder, say
+        self.shards: dict[str, str] = {}  # key: name
+        self.pairs = 0  # in `shards`
+        self._place = {key: i for i, key in enumerate(chunks.keys)}
+        self._images: dict[str, str] = {}  # name: stamp
+        self._outdated: dict[str, str] = {}  # key: name
+        self._known = read_verified(folder)
+        self._look_around()
+        for i, found in enumerate(in_threads(self._found, range(len(chunks)), is_remote(folder))):
+            self._keep(i, found)
+        if self._verified() != self._known:
+            write_verified(folder, self._verified())
+
+    def to_do(self) -> Iterator[Chunk]:
+        """The chunks that are not done. In an object store, where several drivers may share the work, each begins at a place of its own
+        and takes over what another has finished meanwhile."""
+        todo = [i for i, key in enumerate(self.chunks.keys) if key not in self.shards]
+        if is_remote(self.folder) and todo:
+            first = secrets.randbelow(len(todo))
+            todo = todo[first:] + todo[:first]
+        for i in todo:
+            if is_remote(self.folder) and time.monotonic() > self._look_again:
+                self._look_around()
+            key = self.chunks.keys[i]
+            if self._names.get(key[:16]) != self._outdated.get(key) and (found := self._found(i)):
+                self._keep(i, found)
+            else:
+                yield self.chunks.chunk(i)
+
+    def add(self, done: Done) -> None:
+        """A chunk that was scored."""
+        old = self._outdated.pop(done.key, done.shard)
+        if old != done.shard:
+            remove(self.folder / old)
+        self._keep(self._place[done.key], (done.shard, "" if done.failures else done.images))
+
+    def note(self) -> None:
+        """Leave a note of the shards that need not be read again, as they are listed now."""
+        self._look_around()
+        write_verified(self.folder, self._verified())
+
+    def _keep(self, i: int, found: tuple[str, str] | None) -> None:
+        if found is not None:
+            name, self._images[name] = found[0], found[1]
+            self.shards[self.chunks.keys[i]] = name
+            self.pairs += self.chunks.size(i)
+
+    def _look_around(self) -> None:
+        begin = time.monotonic()
+        self._entries = listing(self.folder)
+        self._names = find_shards(self._entries)
+        took = time.monotonic() - begin
+        self._look_again = time.monotonic() + max(RELIST, 20 * took)  # at most a twentieth of the time
+
+    def _found(self, i: int) -> tuple[str, str] | None:
+        """(shard, stamp of its images) if chunk number `i` is done; a damaged or outdated shard goes when its successor is there."""
+        key = self.chunks.keys[i]
+        name = self._names.get(key[:16])
+        if name is None:
+            return None
+        chunk = self.chunks.chunk(i)
+        now = _stamp_now(chunk)
+        if now and self._known.get(name) == (*self._entries[name], now):
+            return name, now
+        shard = read_shard(self.folder / name)
+        if is_done(chunk, shard):
+            return name, now
+        if shard is None:
+            self.say(f"{name} is damaged: its chunk is computed again")
+        self._outdated[key] = name
+        return None
+
+    def _verified(self) -> dict[str, Verified]:
+        return {
+            n: Verified(*self._entries[n], s) for n, s in self._images.items() if s and n in self._entries
+        }
+
+
+def is_done(chunk: Chunk, shard: bytes | None) -> bool:
+    """True if `shard` holds this chunk without failures, and its images are the ones it was scored from."""
+    if shard is None:
+        return False
+    facts = facts_of(shard)
+    return not facts["failures"] and all(
+        _unchanged(path, facts["images"].get(name)) for name, path in _image_paths(chunk).items()
+    )
+
+
+def _image_paths(chunk: Chunk) -> dict[str, str]:
+    pairs = chunk.pairs
+    return {f"ref:{chunk.ref}": pairs["ref_path"].iloc[0]} | dict(
+        zip(pairs["dist"], pairs["dist_path"], strict=True)
+    )
+
+
+def _stamp_now(chunk: Chunk) -> str:
+    """`images_stamp` of the chunk's images as they are; "" where one is missing."""
+    try:
+        return images_stamp({name: file_facts(path) for name, path in _image_paths(chunk).items()})
+    except InputError:
+        return ""
+
+
+def _unchanged(path: str, known: tuple[int, int, str] | None) -> bool:
+    """Size and time settle it at once; after a copy or a rebuild the content decides."""
+    if known is None or not Path(path).is_file():
+        return False
+    facts = file_facts(path)
+    return tuple(known[:2]) == tuple(facts) or (
+        facts.size == known[0] and read_bytes_rgb(path)[1] == known[2]
+    )
