@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.readers import Features, reader_for
@@ -196,6 +197,14 @@ def load_backbone(
     ).to(device)
 
 
+def window_flops(info: BackboneInfo) -> int:
+    """Floating-point operations of one window's forward, counted on a model that takes no memory and computes nothing."""
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model, _, _ = _build(info, pretrained=False)
+        model.eval()(torch.empty(1, 3, WINDOW, WINDOW))
+    return int(counter.get_total_flops())
+
+
 def hub_id(info: BackboneInfo) -> str:
     """The repository of the pretrained weights on the hub, "" where there is none."""
     if info.source == "timm":
@@ -265,7 +274,12 @@ def _build_openclip(
     logging.getLogger().addFilter(_no_random_warning)
     try:
         size = {} if info.name in BACKBONES else {"force_image_size": WINDOW}
-        clip = open_clip.create_model(info.model, pretrained=info.tag if pretrained else None, **size)
+        clip = open_clip.create_model(
+            info.model,
+            pretrained=info.tag if pretrained else None,
+            device=torch.get_default_device(),
+            **size,
+        )
     finally:
         logging.getLogger().removeFilter(_no_random_warning)
     return clip.visual, tuple(clip.visual.image_mean), tuple(clip.visual.image_std)

@@ -145,7 +145,7 @@ def report(
         "backbone": ",".join(b for b, _ in chosen),
         "weights": chosen[0][1],
     } | _assignments(set_)
-    with progress_bar("cells") as update:
+    with progress_bar("done") as update:
         page, headline = make_report(run or dataset, given, progress=update)
     out.print(f"Report: {short(page)}")
     out.print(headline, highlight=False)

@@ -134,6 +134,6 @@ def _finish(names: list[str], reports: bool) -> None:
     for path in save_leaderboard(board, figures_root() / "sweep"):
         out.print(f"Saved {short(path)}")
     for name in names if reports else []:
-        with progress_bar("cells") as update:
+        with progress_bar("done") as update:
             page, _ = report_run(name, progress=update)
         out.print(f"Report: {short(page)}")

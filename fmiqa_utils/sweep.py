@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fmiqa_utils.backbones import backbone_info, load_backbone
+from fmiqa_utils.backbones import backbone_info, load_backbone, window_flops
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
@@ -90,9 +90,11 @@ def jobs_of(sweep: Sweep) -> list[Job]:
 def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
     """A row per job: pairs, chunks, window forwards, hours at this machine's last bench, gigabytes to be written, licence.
 
-    Sizes are read from the headers of the references; hours are NaN before `fmiqa bench`.
+    Sizes are read from the headers of the references; hours are NaN before `fmiqa bench`, and scaled by the operations of the
+    backbone's forward where another one was benched.
     """
-    rate = _bench_rate()
+    flops_per_s = _benched_flops_per_s()
+    flops: dict[str, int] = {}
     counts: dict[str, tuple[int, int, int]] = {}
     rows = []
     for job in jobs:
@@ -100,6 +102,8 @@ def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
             counts[job.dataset] = _counts(job.pairs, sweep)
         pairs, chunks, windows = counts[job.dataset]
         info = backbone_info(job.spec.backbone)
+        if flops_per_s and info.name not in flops:
+            flops[info.name] = window_flops(info)
         values = pairs * (info.layers or 12) * len(sweep.distances) * len(sweep.variants)
         rows.append(
             {
@@ -110,7 +114,7 @@ def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
                 "pairs": pairs,
                 "chunks": chunks,
                 "windows": windows,
-                "hours": windows / rate / 3600 if rate else float("nan"),
+                "hours": windows * flops[info.name] / flops_per_s / 3600 if flops_per_s else float("nan"),
                 "gigabytes": values * BYTES_PER_VALUE / 1e9,
                 "licence": info.licence,
             }
@@ -130,10 +134,13 @@ def _counts(pairs: pd.DataFrame, sweep: Sweep) -> tuple[int, int, int]:
     return n_pairs, n_chunks, windows
 
 
-def _bench_rate() -> float:
-    """Windows per second of the last `fmiqa bench` here; 0 where there was none."""
+def _benched_flops_per_s() -> float:
+    """What the last `fmiqa bench` here reached, end to end; 0 where there was none."""
     path = machine_root() / "bench.json"
-    return float(json.loads(path.read_text())["windows_per_s"]) if path.is_file() else 0.0
+    if not path.is_file():
+        return 0.0
+    bench = json.loads(path.read_text())
+    return float(bench["windows_per_s"]) * window_flops(backbone_info(bench["backbone"]))
 
 
 def run_sweep(

@@ -8,7 +8,14 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from fmiqa_utils.backbones import BACKBONES, Backbone, backbone_info, load_backbone, normalization
+from fmiqa_utils.backbones import (
+    BACKBONES,
+    Backbone,
+    backbone_info,
+    load_backbone,
+    normalization,
+    window_flops,
+)
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.readers import outputs_of, reader_for
 
@@ -125,3 +132,12 @@ def test_a_timm_model_has_the_licence_that_timm_states() -> None:
         InputError, match=r"no weights called 'vit_tiny_patch16_224.dinov2'; .*vit_tiny_patch16_224.aug"
     ):
         backbone_info("timm:vit_tiny_patch16_224.dinov2")
+
+
+@pytest.mark.parametrize(
+    ("name", "gmacs"),
+    [("dino_vitb16", 17.56), ("clip_vitb32", 4.41), ("timm:convnext_tiny", 4.46)],
+)
+def test_operations_are_those_of_the_literature(name: str, gmacs: float) -> None:
+    """timm's and open_clip's tables of models give multiply-adds; the image tower without a classifier."""
+    assert window_flops(backbone_info(name)) / 2e9 == pytest.approx(gmacs, rel=0.03)

@@ -70,8 +70,11 @@ def test_the_plan_counts_chunks_and_windows(folder: Path) -> None:
     assert planned["windows"].tolist() == [2 * (9 + 3) + 2 * (3 + 3)] * 2
     assert planned["hours"].isna().all()
     (folder / "scores").mkdir()
-    (folder / "scores" / "bench.json").write_text(json.dumps({"windows_per_s": 10.0}))
-    assert estimate(wanted, jobs_of(wanted))["hours"].tolist() == pytest.approx([36 / 10 / 3600] * 2)
+    bench = {"windows_per_s": 10.0, "backbone": BACKBONES.split(",")[0]}
+    (folder / "scores" / "bench.json").write_text(json.dumps(bench))
+    hours = estimate(wanted, jobs_of(wanted))["hours"].tolist()
+    assert hours[0] == pytest.approx(36 / 10 / 3600)
+    assert hours[1] == pytest.approx(hours[0] * 2.1935 / 2.5070, rel=1e-3)  # by their GFLOPs
 
 
 def test_a_dry_run_writes_nothing(folder: Path) -> None:
