@@ -65,6 +65,16 @@ class _Pool:
             devices.put(device)
         return ProcessPoolExecutor(len(self.devices), context, _prepare, (devices, self.threads))
 
+    def _restart(self) -> None:
+        self.stop()
+        self.executor = self._start()
+        try:
+            self.executor.submit(os.getpid).result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                "worker processes die before they can score anything; what is finished stays."
+            ) from error
+
     def stop(self) -> None:
         """End the processes as soon as the chunks under way are done."""
         self.executor.shutdown(wait=True, cancel_futures=True)
@@ -86,8 +96,7 @@ class _Pool:
                 else:
                     lost.append((chunk, outcome))
             if lost:  # a process in which something failed may be of no use any more
-                self.stop()
-                self.executor = self._start()
+                self._restart()
             for chunk, error in lost:
                 died = isinstance(error, BrokenProcessPool)
                 if died and len(lost) > 1:
@@ -116,7 +125,7 @@ class _Pool:
                 under_way[self.executor.submit(_work_on, spec, chunk, folder)] = chunk
             except BrokenProcessPool:  # a process died between two chunks
                 again.append(chunk)
-                self.executor = self._start()
+                self._restart()
 
 
 def _outcomes(under_way: dict[Future[Done], Chunk]) -> list[tuple[Chunk, Done | BaseException]]:

@@ -209,6 +209,11 @@ def _start_ray(address: str | None) -> tuple[Any, bool]:
     try:
         where = address or "local"  # None would look for a cluster that some other program left behind
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise InputError(f"there is no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
+        hint = (
+            " Does it run, and is its token in ~/.ray/auth_token or $RAY_AUTH_TOKEN here?" if address else ""
+        )
+        raise InputError(
+            f"Ray cannot be used ({address or 'this machine'}): {said_by(error)}.{hint}"
+        ) from error
     return ray, True

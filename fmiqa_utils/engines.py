@@ -133,9 +133,18 @@ def _scorer(spec: Spec, device: str) -> Scorer:
     if (spec, device) not in _scorers:
         while len(_scorers) >= MODELS:  # before the next one needs its place
             _scorers.popitem(last=False)
-        model = load_backbone(
-            spec.backbone, spec.weights, normalize=spec.normalize, precision=spec.precision, device=device
-        )
+        try:
+            model = load_backbone(
+                spec.backbone,
+                spec.weights,
+                normalize=spec.normalize,
+                precision=spec.precision,
+                device=device,
+            )
+        except (RuntimeError, OSError) as error:  # no chunk's fault: the next one would fare no better
+            raise InputError(
+                f"{spec.backbone} cannot be loaded on {device} ({said_by(error)}); what is finished stays."
+            ) from error
         _scorers[spec, device] = Scorer(model, spec.settings, batch=spec.batch)
     _scorers.move_to_end((spec, device))
     return _scorers[spec, device]

@@ -35,8 +35,9 @@ def open_path(text: str | Path) -> Path:
 
     Raises InputError for an address whose package is not installed.
     """
-    if "://" not in str(text):
-        return Path(text)
+    kind, _, place = str(text).rpartition("://")
+    if kind in ("", "file", "local"):
+        return Path(place)
     from upath import UPath
 
     try:
@@ -90,7 +91,10 @@ def read_whole(path: Path) -> bytes:
 
 def remove(path: Path) -> None:
     """Delete the file; another driver may have been quicker."""
-    path.unlink(missing_ok=True)
+    if is_remote(path):
+        with_reason(path, "removed", lambda: path.unlink(missing_ok=True))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def listing(folder: Path) -> dict[str, Entry]:

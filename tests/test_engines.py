@@ -70,6 +70,8 @@ class Hook(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name == "fmiqa_utils.engines":
             sys.meta_path.remove(self)
+            if "*" in json.load(open(os.environ["FMIQA_TEST_POISON"])):
+                os.kill(os.getpid(), signal.SIGKILL)
             chunks = importlib.import_module("fmiqa_utils.chunks")
             score = chunks.score_chunk
 
@@ -168,6 +170,23 @@ def test_a_pool_sets_aside_the_chunk_to_blame_and_no_other(
     assert "r1.png (none) is set aside after 3 tries: its worker died" in said
     run(pairs, scorer, tmp_path / "pool")  # what was set aside is tried again by the next run
     assert shards(tmp_path / "pool") == shards(tmp_path / "serial")
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_stop_the_run_and_set_nothing_aside(
+    pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path, poison: Path
+) -> None:
+    said = "timm:vit_tiny_patch16_224 cannot be loaded on abacus .*what is finished stays"
+    with process_pool(["abacus"]) as workers, pytest.raises(InputError, match=said):
+        run(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
+    poison.write_text('{"*": "kill"}')
+    with (
+        process_pool(["cpu"]) as workers,
+        pytest.raises(InputError, match="die before they can score anything"),
+    ):
+        run(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
+    poison.write_text("{}")
+    assert shards(tmp_path / "out") == {}
 
 
 def test_in_one_process_too_a_chunk_is_set_aside_after_three_tries(
@@ -309,7 +328,9 @@ class TestCluster:
         )
         assert stranger.returncode == 1
         assert "in" not in stranger.stdout.split()
-        assert "token" in stranger.stderr.lower()
+        last = stranger.stderr.splitlines()[-1]
+        assert "InputError: Ray cannot be used (" in last
+        assert "is its token in ~/.ray/auth_token" in last
 
     def test_the_chunk_to_blame_is_set_aside_and_no_other(
         self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path, poisoned: None
@@ -319,6 +340,19 @@ class TestCluster:
             run(pairs, scorer, tmp_path / "ray", engine=workers(SPEC))
         why = "failed 3 times: its worker died (ActorDiedError)"
         check_set_aside(tmp_path / "ray", tmp_path / "serial", why)
+
+    def test_actors_that_cannot_start_stop_the_run(
+        self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path, poison: Path
+    ) -> None:
+        poison.write_text('{"*": "kill"}')
+        try:
+            with (
+                pytest.raises(InputError, match="workers cannot start: ActorDiedError"),
+                ray_actors(1, address=cluster.address) as workers,
+            ):
+                run(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
+        finally:
+            poison.write_text("{}")
 
     def test_resources_that_are_not_there_are_named(
         self, cluster: Any, monkeypatch: pytest.MonkeyPatch

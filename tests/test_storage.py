@@ -131,6 +131,11 @@ def test_threads_keep_the_order_and_hold_one_block(monkeypatch: pytest.MonkeyPat
     assert list(squares) == [i * i for i in range(3, 100)]
 
 
+def test_a_file_address_is_a_path_of_this_machine(tmp_path: Path) -> None:
+    assert open_path(f"file://{tmp_path}") == open_path(tmp_path) == open_path(str(tmp_path)) == tmp_path
+    assert isinstance(open_path(f"file://{tmp_path}"), Path)
+
+
 def test_what_is_wrong_with_an_address_is_said(s3: object, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"foo://x cannot be opened.*fmiqa\[cloud\]"):
         open_path("foo://x")
