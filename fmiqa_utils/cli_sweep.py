@@ -35,10 +35,13 @@ def sweep(
     direction: Annotated[str, typer.Option(help="Of csv: datasets: higher or lower, what is better.")] = "",
     engine: Annotated[str, typer.Option(help="local (one process per GPU) or ray.")] = "local",
     workers: Annotated[
-        int, typer.Option(help="Processes or actors; 0: one per GPU, or this process alone.")
+        int, typer.Option(help="Processes or actors; 0: one per GPU, else this process or an actor per CPU.")
     ] = 0,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, such as auto.")] = None,
-    num_gpus: Annotated[float, typer.Option(help="GPUs for each Ray actor; fractions share one.")] = 0,
+    num_gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs for each Ray actor, 1 where there are any; fractions share one."),
+    ] = None,
     output: Annotated[
         str, typer.Option(help="Where the scores go instead of $FMIQA_SCORES: a folder, s3://… or gs://….")
     ] = "",

@@ -78,7 +78,7 @@ def _progress_lines(unit: str) -> Callable[..., None]:
 def warn_untrained(chosen: list[tuple[str, str]]) -> None:
     """Say on the console, so that nobody misses it, that weights are untrained."""
     if any(w == "untrained" for _, w in chosen):
-        names = ", ".join(b for b, w in chosen if w == "untrained")
+        names = ", ".join(dict.fromkeys(b for b, w in chosen if w == "untrained"))
         err.print(f"[bold white on red] {names}: {UNTRAINED_NOTE} [/]")
 
 

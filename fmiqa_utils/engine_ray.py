@@ -23,10 +23,11 @@ STARTING = 600  # s, for a busy machine to start a worker that it has room for
 
 @contextmanager
 def ray_actors(
-    workers: int, *, address: str | None = None, num_gpus: float = 0, say: Say = lambda _: None
+    workers: int = 0, *, address: str | None = None, num_gpus: float | None = None, say: Say = lambda _: None
 ) -> Iterator[Workers]:
     """`workers` Ray actors, each with `num_gpus` GPUs (fractions too) or one CPU, for as long as the context lasts.
 
+    By default each has one GPU where the cluster has any, and there are as many as the cluster's GPUs or CPUs allow.
     An actor that dies is started again, as soon as the cluster has room for it; the others go on. address: of a running cluster; None
     starts Ray on this machine with its token, reachable from it alone, and ends it. Raises InputError where Ray is not installed, and
     where the cluster cannot offer the resources within a minute.
@@ -34,7 +35,10 @@ def ray_actors(
     ray, own = _start_ray(address)
     actors = None
     try:
-        actors = _Actors(ray, workers, num_gpus, say)
+        have = ray.cluster_resources()
+        gpus = float(have.get("GPU", 0) > 0) if num_gpus is None else num_gpus
+        room = have.get("GPU", 0) / gpus if gpus else have.get("CPU", 0)
+        actors = _Actors(ray, workers or max(1, int(room)), gpus, say)
         yield lambda spec: lambda chunks, folder: actors.work(spec, chunks, folder)
     finally:
         if actors:

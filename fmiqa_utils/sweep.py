@@ -199,19 +199,18 @@ def sweep_name(dataset: str) -> str:
 
 @contextmanager
 def workers_of(
-    engine: str, *, workers: int, address: str | None, num_gpus: float, say: Callable[[str], object]
+    engine: str, *, workers: int, address: str | None, num_gpus: float | None, say: Callable[[str], object]
 ) -> Iterator[Workers | None]:
     """So many workers of the engine; None, this process itself, for a local one on one device. Raises InputError for another name."""
     import torch
 
     if engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}; {near(engine, ENGINES)}")
-    gpus = torch.cuda.device_count()
     if engine == "ray":
-        count = workers or max(1, gpus)
-        with ray_actors(count, address=address, num_gpus=num_gpus, say=say) as group:
+        with ray_actors(workers, address=address, num_gpus=num_gpus, say=say) as group:
             yield group
         return
+    gpus = torch.cuda.device_count()
     devices = [f"cuda:{i}" for i in range(gpus)] if gpus else ["cpu"] * (workers or 1)
     if len(devices) == 1:
         yield None

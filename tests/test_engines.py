@@ -289,14 +289,14 @@ class TestCluster:
 
     @staticmethod
     def actors() -> list[psutil.Process]:
-        named = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
-        return [p for p in named if p.info["cmdline"][0].startswith("ray::_Actor")]
+        """Of this cluster, not of another test run's."""
+        return [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::_Actor")]
 
     def test_two_nodes_write_the_same_bytes(
         self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path
     ) -> None:
         run(pairs, scorer, tmp_path / "serial")
-        with ray_actors(2, address=cluster.address) as workers:
+        with ray_actors(address=cluster.address) as workers:
             assert len({p.ppid() for p in self.actors()}) == 2  # one on each node
             run(pairs, scorer, tmp_path / "ray", engine=never_far_ahead(workers(SPEC), 2))
             before = {p.pid for p in self.actors()}
