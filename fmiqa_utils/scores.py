@@ -114,7 +114,7 @@ def read_scores(
 ) -> pd.DataFrame:
     """The score table of a finished run: SCORE_COLUMNS, all but `value` categorical, `feature` of block indices and names.
 
-    About 20 bytes a row, and while reading one block of shards beside it; `distances` and `features` select what is kept.
+    About 20 bytes a row, three times that while reading; `distances` and `features` select what is kept, also in memory.
     Raises InputError for a folder without a manifest and for a damaged shard.
     """
     run = open_path(run)
@@ -150,7 +150,7 @@ class _Collected:
             known = array.dictionary.to_pylist()
             own = np.array([places.setdefault(name, len(places)) for name in known], np.int32)
             codes = own[array.indices.to_numpy()] if len(array) else np.empty(0, np.int32)
-            self.codes[column].append(codes.astype(np.int32 if column == "pair_id" else np.int16))
+            self.codes[column].append(codes.astype(np.min_scalar_type(-len(places))))  # no larger than need be
         self.values.append(table["value"].to_numpy())
 
     def frame(self) -> pd.DataFrame:
