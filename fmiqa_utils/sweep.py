@@ -9,28 +9,39 @@ from typing import Any
 
 import pandas as pd
 
-from fmiqa_utils.backbones import backbone_info, load_backbone, window_flops
+from fmiqa_utils.backbones import NORMALIZE, PRECISIONS, backbone_info, load_backbone, window_flops
 from fmiqa_utils.datasets import load_pairs
+from fmiqa_utils.distances import DISTANCES, VARIANTS
 from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
 from fmiqa_utils.engines import Spec, Trials, Workers, serial
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import run
-from fmiqa_utils.features import window_boxes
+from fmiqa_utils.features import SMALL_IMAGES, window_boxes
 from fmiqa_utils.images import read_size
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.plan import evenly_spaced
 from fmiqa_utils.provenance import pick_device
 from fmiqa_utils.runs import choose, run_folder, save_run
 from fmiqa_utils.scorer import Scorer, Settings
+from fmiqa_utils.transforms import parse_transform
 
 BYTES_PER_VALUE = 9.0  # of a shard, measured on the demo dataset: a value and its share of the keys
 ENGINES = ("local", "ray")
+LISTS = ("datasets", "backbones", "normalize", "transforms", "distances", "variants")
+COUNTS = ("transform_pairs", "batch")
+KNOWN = {
+    "normalize": NORMALIZE,
+    "distances": DISTANCES,
+    "variants": VARIANTS,
+    "precision": tuple(PRECISIONS),
+    "small_images": SMALL_IMAGES,
+}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to score; every field may stand in a YAML file under the same name."""
+    """What to score; every field may stand in a YAML file under the same name. Raises InputError for a value that cannot be meant."""
 
     datasets: list[str]
     backbones: list[str]
@@ -44,6 +55,23 @@ class Sweep:
     small_images: str = "error"
     batch: int = 0
     direction: str = ""  # of csv: datasets
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            names = (
+                name in LISTS and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
+            )
+            count = name in COUNTS and type(value) is int and value >= 0
+            if not (names or count or (name not in (*LISTS, *COUNTS) and isinstance(value, str))):
+                kind = "names" if name in LISTS else "a whole number" if name in COUNTS else "a name"
+                raise InputError(f"{name} must be {kind}, not {value!r}.")
+        for name, known in KNOWN.items():
+            value = getattr(self, name)
+            for word in [value] if isinstance(value, str) else value:
+                if word not in known:
+                    raise InputError(f"{name}: {word!r} is unknown; {near(word, list(known))}")
+        for transform in self.transforms:
+            parse_transform(transform)
 
 
 @dataclass(frozen=True)
@@ -69,8 +97,9 @@ def read_sweep(path: Path) -> dict[str, Any]:
     for name in content:
         if name not in known:
             raise InputError(f"{path.name} has an unknown field {name!r}; {near(str(name), known)}")
-    lists = ("datasets", "backbones", "normalize", "transforms", "distances", "variants")
-    return {k: [v] if k in lists and isinstance(v, str) else v for k, v in content.items()}
+    short = {"distances": {"all": list(DISTANCES)}, "variants": {"both": list(VARIANTS)}}
+    content = {k: short.get(k, {}).get(v, v) if isinstance(v, str) else v for k, v in content.items()}
+    return {k: [v] if k in LISTS and isinstance(v, str) else v for k, v in content.items()}
 
 
 def jobs_of(sweep: Sweep) -> list[Job]:

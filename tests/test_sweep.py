@@ -112,6 +112,35 @@ def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
         read_sweep(file)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("backbones: 3", "backbones must be names, not 3"),
+        ("normalize: [yes]", r"normalize must be names, not \[True\]"),
+        ("batch: many", "batch must be a whole number, not 'many'"),
+        ("weights: [a, b]", "weights must be a name"),
+        ("distances: [l3]", "distances: 'l3' is unknown; .*l2"),
+        ("precision: fp8", "precision: 'fp8' is unknown"),
+        ("transforms: [rot-two]", "rot-two"),
+    ],
+)
+def test_wrong_values_in_a_yaml_file_are_named(tmp_path: Path, line: str, said: str) -> None:
+    file = tmp_path / "sweep.yaml"
+    content = {"datasets: [demo]", "backbones: [dino_vits16]", line}
+    file.write_text("\n".join(c for c in content if c == line or c.split(":")[0] != line.split(":")[0]))
+    with pytest.raises(InputError, match=said):
+        Sweep(**read_sweep(file))
+
+
+def test_all_and_both_are_words_in_a_yaml_file_too(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        "datasets: demo\nbackbones: dino_vits16\ndistances: all\nvariants: both\n"
+    )
+    wanted = Sweep(**read_sweep(tmp_path / "sweep.yaml"))
+    assert wanted.distances == ["l2", "cos", "skld", "jsd", "wsd", "swd"]
+    assert wanted.variants == ["published", "corrected"]
+
+
 def test_mistakes_are_named(folder: Path) -> None:
     with (
         pytest.raises(InputError, match="no engine 'dask'"),
