@@ -31,7 +31,7 @@ LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
 CAPTION = (
-    "SRCC with 95 % interval over references. Best in bold, per dataset and weights. The best block was chosen on the same images; "
+    "SRCC with 95 % interval over references. Best in bold, per dataset and weights. The best block (#, from 0) was chosen on the same images; "
     "its lead over the embedding for references that had no part in the choice is in the CSV file."
 )
 
@@ -120,7 +120,9 @@ def side_by_side(table: pd.DataFrame, bold: str = "**{}**") -> pd.DataFrame:
 def _cell(row: pd.Series, bold: str) -> str:
     number = bold.format(f"{row['srcc']:.3f}")
     known = row["srcc_lo"] == row["srcc_lo"]  # NaN: one reference has no interval
-    return f"{number} [{row['srcc_lo']:.3f}, {row['srcc_hi']:.3f}]" if known else number
+    interval = f" [{row['srcc_lo']:.3f}, {row['srcc_hi']:.3f}]" if known else ""
+    block = f" #{row['feature']}" if row["features"] == "best block" else ""
+    return number + interval + block
 
 
 def to_markdown(table: pd.DataFrame) -> str:

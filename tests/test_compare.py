@@ -82,6 +82,8 @@ def test_bold_is_the_best_of_its_dataset_and_weights() -> None:
     bold = wide[wide["live"].str.startswith("**")]
     assert bold["weights"].tolist() == ["none (classic metric)", "pretrained", "untrained"]
     assert bold["features"].tolist() == ["image", "best block", "best block"]
+    chosen = boards().query("features == 'best block' and dataset == 'live'")["feature"].tolist()
+    assert bold["live"].iloc[1:].str.rpartition(" #")[2].tolist() == [str(f) for f in chosen]
     only = wide[(wide["weights"] == "untrained")]
     assert (only["tid2013"] == "–").all()
 
