@@ -31,7 +31,8 @@ LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
 CAPTION = (
-    "SRCC with 95 % interval over references. Best in bold, per dataset and weights. The best block (#, from 0) was chosen on the same images; "
+    "SRCC with 95 % interval over references. Best in bold, per dataset and weights. "
+    "The best block (#, from 0) was chosen on the same images; "
     "its lead over the embedding for references that had no part in the choice is in the CSV file."
 )
 
