@@ -48,8 +48,7 @@ def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
             label = f"{text} ({failed} failed)" if failed else text
             task = tasks.setdefault(text, bar.add_task(label, total=total, rate=""))
             speed = bar.tasks[bar.task_ids.index(task)].speed  # type: ignore[arg-type]
-            rate = f"{speed:.1f}/s" if speed else ""
-            bar.update(task, completed=done, description=label, rate=rate)  # type: ignore[arg-type]
+            bar.update(task, completed=done, description=label, rate=_rate(speed) if speed else "")  # type: ignore[arg-type]
 
         yield update
 
@@ -66,13 +65,24 @@ def _progress_lines(unit: str) -> Callable[..., None]:
             return
         said[text] = now
         rate = (done - before) / (now - start) if done > before else 0.0
-        left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-        speed = f", {rate:.1f}/s" if rate else ""
+        left = f", {_duration((total - done) / rate)} left" if rate and done < total else ""
+        speed = f", {_rate(rate)}" if rate else ""
         err.print(
             f"{text}: {done:,} of {total:,} {unit}{f' ({failed} failed)' if failed else ''}{speed}{left}"
         )
 
     return update
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.1f}/s" if per_s >= 1 else f"{60 * per_s:.1f}/min"
+
+
+def _duration(seconds: float) -> str:
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 3600:.1f} h"
 
 
 def warn_untrained(chosen: list[tuple[str, str]]) -> None:

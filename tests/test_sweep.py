@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fmiqa_utils.cli import app
+from fmiqa_utils.console import progress_bar
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.runs import load_run
 from fmiqa_utils.sweep import Sweep, estimate, jobs_of, read_sweep, sweep_name, workers_of
@@ -98,6 +99,24 @@ def test_a_sweep_scores_compares_and_goes_on(folder: Path) -> None:
     again = CliRunner().invoke(app, [*WORDS, "--no-reports"])
     assert again.exit_code == 0
     assert {p: p.stat().st_mtime_ns for p in (folder / "scores").rglob("*.parquet")} == before
+
+
+def test_a_log_has_a_line_for_each_task_and_one_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 10.0, 70.0, 100.0, 200.0])
+    monkeypatch.setattr("fmiqa_utils.console.time.monotonic", lambda: next(now))
+    with progress_bar("pairs") as update:
+        update("live · dino", 100, 1000)  # found at the start
+        update("live · dino", 110, 1000)
+        update("live · dino", 380, 1000, 2)
+        update("live · dino", 1000, 1000, 2)
+        update("csiq · dino", 866, 866)
+    assert capsys.readouterr().err.splitlines() == [
+        "live · dino: 380 of 1,000 pairs (2 failed), 4.0/s, 3 min left",
+        "live · dino: 1,000 of 1,000 pairs (2 failed), 9.0/s",
+        "csiq · dino: 866 of 866 pairs",
+    ]
 
 
 def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
