@@ -65,6 +65,8 @@ class Sweep:
             if not (names or count or (name not in (*LISTS, *COUNTS) and isinstance(value, str))):
                 kind = "names" if name in LISTS else "a whole number" if name in COUNTS else "a name"
                 raise InputError(f"{name} must be {kind}, not {value!r}.")
+            if names and len(set(value)) < len(value):
+                raise InputError(f"{name} names one thing twice: {', '.join(value)}.")
         for name, known in KNOWN.items():
             value = getattr(self, name)
             for word in [value] if isinstance(value, str) else value:

@@ -141,6 +141,7 @@ def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
         ("distances: [l3]", "distances: 'l3' is unknown; .*l2"),
         ("precision: fp8", "precision: 'fp8' is unknown"),
         ("transforms: [rot-two]", "rot-two"),
+        ("datasets: [live, live]", "datasets names one thing twice"),
     ],
 )
 def test_wrong_values_in_a_yaml_file_are_named(tmp_path: Path, line: str, said: str) -> None:
