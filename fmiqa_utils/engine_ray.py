@@ -201,6 +201,8 @@ def _start_ray(address: str | None) -> tuple[Any, bool]:
     """Ray, and whether it was started here."""
     if address is None:  # on every system as on macOS: a Ray of one machine listens on its loopback alone
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    else:  # half a minute for a cluster that does not answer, not twenty times that
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:
         import ray
     except ImportError:
@@ -218,6 +220,6 @@ def _start_ray(address: str | None) -> tuple[Any, bool]:
             " Does it run, and is its token in ~/.ray/auth_token or $RAY_AUTH_TOKEN here?" if address else ""
         )
         raise InputError(
-            f"Ray cannot be used ({address or 'this machine'}): {said_by(error)}.{hint}"
+            f"Ray cannot be used ({address or 'this machine'}): {said_by(error).rstrip('.')}.{hint}"
         ) from error
     return ray, True

@@ -404,6 +404,16 @@ with ray_actors(1):
     assert {a.removeprefix("::ffff:") for a in addresses} == {"127.0.0.1"}
 
 
+@needs_ray
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_named_before_long() -> None:
+    code = "from fmiqa_utils.engine_ray import ray_actors\nwith ray_actors(1, address='127.0.0.1:9'): pass"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "InputError: Ray cannot be used (127.0.0.1:9): ConnectionError" in done.stderr.splitlines()[-1]
+
+
 def test_without_ray_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"fmiqa\[ray\]"), ray_actors(1):
