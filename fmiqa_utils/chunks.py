@@ -113,6 +113,9 @@ class _Reader:
         self.paths = list(chunk.pairs["dist_path"])
         self.ref_path = str(chunk.pairs["ref_path"].iloc[0])
         self.images: dict[str, tuple[int, int, str]] = {}
+        self._names = {self.ref_path: [f"ref:{chunk.ref}"]}  # one file may stand under several
+        for path, name in zip(self.paths, chunk.pairs["dist"], strict=True):
+            self._names.setdefault(path, []).append(str(name))
         self.failed: dict[int, str] = {}
         self.baselines: dict[int, np.ndarray] = {}
         self._raw_ref: np.ndarray | None = None
@@ -161,13 +164,9 @@ class _Reader:
     def _read(self, path: str) -> np.ndarray:
         facts = file_facts(path)
         image, sha256 = read_bytes_rgb(path)
-        self.images[self._name(path)] = (facts.size, facts.mtime_ns, sha256)
+        for name in self._names[path]:
+            self.images[name] = (facts.size, facts.mtime_ns, sha256)
         return image
-
-    def _name(self, path: str) -> str:
-        if path == self.ref_path:
-            return f"ref:{self.chunk.ref}"
-        return str(self.chunk.pairs["dist"].iloc[self.paths.index(path)])
 
     def fail(self, i: int, reason: str) -> None:
         """Note why pair `i` has no score."""

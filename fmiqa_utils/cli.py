@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fmiqa_utils import cli_lookup, cli_sweep
-from fmiqa_utils.console import err, out, progress_bar, short, table, warn_untrained
+from fmiqa_utils.console import err, out, progress_bar, say, short, table, warn_untrained
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.cli import app as loda_app
 from fmiqa_utils.options import (
@@ -112,7 +112,7 @@ def extract(
             batch=batch,
             strict=strict,
             progress=update,
-            say=err.print,
+            say=say,
         )
     for m in manifests:
         failed = f", [bold red]{m['failures']} failed[/]" if m["failures"] else ""

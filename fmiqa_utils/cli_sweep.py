@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fmiqa_utils.console import err, out, progress_bar, short, table, warn_untrained
+from fmiqa_utils.console import out, progress_bar, say, short, table, warn_untrained
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.options import Precision, Small, Weights, chosen_distances, chosen_variants
 
@@ -89,10 +89,10 @@ def sweep(
         return
     _try_to_write()
     with (
-        workers_of(engine, workers=workers, address=address, num_gpus=num_gpus, say=err.print) as group,
+        workers_of(engine, workers=workers, address=address, num_gpus=num_gpus, say=say) as group,
         progress_bar("pairs") as update,
     ):
-        names = run_sweep(wanted, jobs, group, progress=update, say=err.print)
+        names = run_sweep(wanted, jobs, group, progress=update, say=say)
     _finish(names, reports)
 
 

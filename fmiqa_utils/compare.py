@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fmiqa_utils.contrasts import layer_choice
+from fmiqa_utils.contrasts import GROUP, layer_choice
 from fmiqa_utils.correlation import correlation_table
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.runs import Run, short_name
@@ -48,7 +48,13 @@ def leaderboard(runs: Iterable[Run], *, n_resamples: int = 1000) -> pd.DataFrame
     if not tables:
         raise InputError("there is no run to compare: fmiqa extract makes one.")
     table = pd.concat(tables, ignore_index=True)
-    table = table.drop_duplicates(["dataset", *KEYS, "srcc"])  # baselines of one dataset in several runs
+    baseline = (
+        table["backbone"] == "baseline"
+    )  # beside every backbone; where one lost pairs, the fullest counts
+    fullest = (
+        table[baseline].sort_values("n", ascending=False, kind="stable").drop_duplicates(["dataset", *KEYS])
+    )
+    table = pd.concat([table[~baseline].drop_duplicates(["dataset", *KEYS, "srcc"]), fullest])
     twice = table[table.duplicated(["dataset", *KEYS])]
     if len(twice):
         first = twice.iloc[0]
@@ -72,7 +78,7 @@ def _rows(run: Run, n_resamples: int) -> pd.DataFrame:
     whole.loc[(whole["features"] == "image") & learned, "weights"] = "learned metric"
     blocks = table[table["is_block"]].groupby(KEYS[:3] + KEYS[4:], observed=True)["srcc"].idxmax()
     best = table.loc[blocks.dropna()].assign(features="best block")
-    best = best.merge(_leads(run, best), on=["backbone", "weights", "distance", "variant"], how="left")
+    best = best.merge(_leads(run, best), on=[*GROUP, "distance", "variant"], how="left")
     leads = ["apparent_lead", "held_out_lead", "lead_lo", "lead_hi"]
     both = pd.concat([whole.reindex(columns=[*whole.columns, *leads]), best], ignore_index=True)
     return both[[*COLUMNS, *STATISTICS, *leads]]
@@ -85,8 +91,7 @@ def _leads(run: Run, best: pd.DataFrame) -> pd.DataFrame:
         forms = []
     tables = [layer_choice(run, d, v).assign(distance=d, variant=v) for d, v in forms]
     columns = [
-        "backbone",
-        "weights",
+        *GROUP,
         "distance",
         "variant",
         "apparent_lead",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -45,8 +46,10 @@ def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
         tasks: dict[str, object] = {}
 
         def update(text: str, done: int, total: int, failed: int = 0) -> None:
-            label = f"{text} ({failed} failed)" if failed else text
-            task = tasks.setdefault(text, bar.add_task(label, total=total, rate=""))
+            label = escape(f"{text} ({failed} failed)" if failed else text)
+            if text not in tasks:
+                tasks[text] = bar.add_task(label, total=total, rate="")
+            task = tasks[text]
             speed = bar.tasks[bar.task_ids.index(task)].speed  # type: ignore[arg-type]
             bar.update(task, completed=done, description=label, rate=_rate(speed) if speed else "")  # type: ignore[arg-type]
 
@@ -72,6 +75,11 @@ def _progress_lines(unit: str) -> Callable[..., None]:
         )
 
     return update
+
+
+def say(text: str) -> None:
+    """A sentence on stderr, word for word: what looks like markup in a file's name or a message is none."""
+    err.print(text, markup=False)
 
 
 def _rate(per_s: float) -> str:

@@ -12,9 +12,9 @@ from fmiqa_utils.significance import difference_table, holm
 
 FOLDS = 5  # of references, in the choice of a layer
 ALPHA = 0.05
+GROUP = ["backbone", "weights", "normalize"]  # what is compared within itself alone
 FORM_COLUMNS = [
-    "backbone",
-    "weights",
+    *GROUP,
     "distance",
     "n",
     "value",
@@ -31,15 +31,15 @@ def intermediate_vs_embedding(
 ) -> pd.DataFrame:
     """SRCC of every block and of the joint value against the embedding's cosine: `difference_table` per backbone, stacked.
 
-    Adds columns feature, backbone, weights; Holm corrects over the blocks of one backbone. Raises InputError for a distance that the run
-    does not have.
+    Adds columns feature, backbone, weights, normalize; Holm corrects over the blocks of one backbone. Raises InputError for a distance
+    that the run does not have.
     """
     tables = []
-    for (backbone, weights), wide in _by_backbone(run, distance, variant):
+    for group, wide in _by_backbone(run, distance, variant):
         test = difference_table(
             wide, run.pairs["quality"], run.pairs["ref"], "embedding", n_resamples=n_resamples
         )
-        tables.append(test.reset_index(names="feature").assign(backbone=backbone, weights=weights))
+        tables.append(test.reset_index(names="feature").assign(**group))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -47,14 +47,14 @@ def corrected_vs_published(run: Run, *, n_resamples: int = 2000) -> pd.DataFrame
     """SRCC of each distance's corrected joint form against its published one; empty where the run has one form only.
 
     A distance whose two forms are the same for the model (l2; cos of tokens) is left out.
-    Columns: backbone, weights, distance, n, value, baseline (the published form), difference, lower, upper (95 %), p_bootstrap,
+    Columns: backbone, weights, normalize, distance, n, value, baseline (the published form), difference, lower, upper (95 %), p_bootstrap,
     p_bootstrap_holm (over the distances of one backbone) and significant (at 5 %).
     """
     rows = _unmoved(run)
     rows = rows[rows["feature"] == "joint"]
     tables = []
-    for key, own in rows.groupby(["backbone", "weights"], observed=True, sort=False):
-        backbone, weights = map(str, key)
+    for key, own in rows.groupby(GROUP, observed=True, sort=False):
+        group = dict(zip(GROUP, map(str, key), strict=True))
         for distance, forms in own.groupby("distance", observed=True, sort=False):
             wide = wide_scores(forms, run.pairs)
             wide.columns = wide.columns.get_level_values("variant")
@@ -63,31 +63,31 @@ def corrected_vs_published(run: Run, *, n_resamples: int = 2000) -> pd.DataFrame
             test = difference_table(
                 wide, run.pairs["quality"], run.pairs["ref"], "published", n_resamples=n_resamples
             )
-            tables.append(test.assign(backbone=backbone, weights=weights, distance=str(distance)))
+            tables.append(test.assign(**group, distance=str(distance)))
     if not tables:
         return pd.DataFrame()
     table = pd.concat(tables, ignore_index=True)[FORM_COLUMNS]
-    table["p_bootstrap_holm"] = table.groupby(["backbone", "weights"])["p_bootstrap"].transform(holm)
+    table["p_bootstrap_holm"] = table.groupby(GROUP)["p_bootstrap"].transform(holm)
     return table.assign(significant=table["p_bootstrap_holm"] < ALPHA)
 
 
 def layer_choice(run: Run, distance: str = "cos", variant: str = "published") -> pd.DataFrame:
     """How much of the best block's lead over the embedding is selection, per backbone, by repeated 5-fold choice over references.
 
-    Columns: backbone, weights, best (block), apparent_lead, held_out_lead, lower, upper (95 %), optimism, agreement (share of the splits
-    that chose `best`). With fewer than five references every reference is its own fold. Raises InputError for a run of one reference.
+    Columns: backbone, weights, normalize, best (block), apparent_lead, held_out_lead, lower, upper (95 %), optimism, agreement (share of
+    the splits that chose `best`). With fewer than five references every reference is its own fold.
+    Raises InputError for a run of one reference.
     """
     rows = []
     folds = min(FOLDS, run.pairs["ref"].nunique())
-    for (backbone, weights), wide in _by_backbone(run, distance, variant):
+    for group, wide in _by_backbone(run, distance, variant):
         blocks = wide[[c for c in wide.columns if c != "joint"]]
         baseline = list(blocks.columns).index("embedding")
         found = nested_selection(blocks, run.pairs["quality"], run.pairs["ref"], baseline, n_folds=folds)
         lower, upper = found.held_out_interval
         rows.append(
             {
-                "backbone": backbone,
-                "weights": weights,
+                **group,
                 "best": blocks.columns[found.best],
                 "apparent_lead": found.apparent_lead,
                 "held_out_lead": found.held_out_lead,
@@ -114,8 +114,8 @@ def _unmoved(run: Run) -> pd.DataFrame:
     return run.scores[(run.scores["transform"] == "none") & (run.scores["backbone"] != "baseline")]
 
 
-def _by_backbone(run: Run, distance: str, variant: str) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    """((backbone, weights), wide scores with features as columns) for each backbone of the run."""
+def _by_backbone(run: Run, distance: str, variant: str) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """({backbone, weights, normalize}, wide scores with features as columns) for each backbone of the run."""
     scores = _unmoved(run)
     chosen = (
         (scores["distance"] == distance) & (scores["variant"] == variant) & (scores["feature"] != "embedding")
@@ -124,7 +124,7 @@ def _by_backbone(run: Run, distance: str, variant: str) -> Iterator[tuple[tuple[
         known = sorted(set(zip(scores["distance"], scores["variant"], strict=True)))
         raise InputError(f"run {run.name!r} has no {distance} in the {variant} form; it has {known}.")
     own = scores[chosen | (scores["feature"] == "embedding")]
-    for key, part in own.groupby(["backbone", "weights"], observed=True, sort=False):
+    for key, part in own.groupby(GROUP, observed=True, sort=False):
         wide = wide_scores(part, run.pairs)
         wide.columns = wide.columns.get_level_values("feature")
-        yield (str(key[0]), str(key[1])), wide
+        yield dict(zip(GROUP, map(str, key), strict=True)), wide

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fmiqa_utils.chunks import Chunk
-from fmiqa_utils.engines import AHEAD, Done, Say, Spec, Trials, Workers, said_by, set_aside, work_on
+from fmiqa_utils.engines import AHEAD, TRIES, Done, Say, Spec, Trials, Workers, said_by, set_aside, work_on
 from fmiqa_utils.errors import InputError
 
 _device = "cpu"
@@ -66,14 +66,18 @@ class _Pool:
         return ProcessPoolExecutor(len(self.devices), context, _prepare, (devices, self.threads))
 
     def _restart(self) -> None:
-        self.stop()
-        self.executor = self._start()
-        try:
-            self.executor.submit(os.getpid).result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                "worker processes die before they can score anything; what is finished stays."
-            ) from error
+        """New processes for those that may be of no use any more. Raises InputError where they die again and again before any work."""
+        for _ in range(TRIES):
+            self.stop()
+            self.executor = self._start()
+            try:
+                self.executor.submit(os.getpid).result()
+                return
+            except BrokenProcessPool as error:
+                reason = error
+        raise InputError(
+            "worker processes die before they can score anything; what is finished stays."
+        ) from reason
 
     def stop(self) -> None:
         """End the processes as soon as the chunks under way are done."""

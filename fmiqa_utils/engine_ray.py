@@ -37,8 +37,7 @@ def ray_actors(
     try:
         have = ray.cluster_resources()
         gpus = float(have.get("GPU", 0) > 0) if num_gpus is None else num_gpus
-        room = have.get("GPU", 0) / gpus if gpus else have.get("CPU", 0)
-        actors = _Actors(ray, workers or max(1, int(room)), gpus, say)
+        actors = _Actors(ray, workers or max(1, _room(have, gpus)), gpus, say)
         yield lambda spec: lambda chunks, folder: actors.work(spec, chunks, folder)
     finally:
         if actors:
@@ -102,8 +101,7 @@ class _Actors:
             self._started(slot)
 
     def _room_for(self, workers: int) -> bool:
-        have = self.ray.cluster_resources()
-        return have.get("CPU", 0) >= workers and have.get("GPU", 0) >= self.num_gpus * workers
+        return _room(self.ray.cluster_resources(), self.num_gpus) >= workers
 
     def _resources(self) -> str:
         have = self.ray.cluster_resources()
@@ -188,6 +186,15 @@ class _Actors:
             except self.ray.exceptions.RayError:
                 lost.append(chunk)
         return finished, lost[0], f"its worker died ({type(error).__name__})", lost[1:]
+
+
+def _room(have: dict[str, float], num_gpus: float) -> int:
+    """Workers that the resources allow; a fraction of a GPU is one of so many parts of the same GPU."""
+    room = int(have.get("CPU", 0))
+    if num_gpus:
+        gpus = int(have.get("GPU", 0))
+        room = min(room, gpus * int(1 / num_gpus) if num_gpus < 1 else int(gpus / num_gpus))
+    return room
 
 
 def _refilled(queue: deque[Chunk], todo: Iterator[Chunk]) -> bool:

@@ -106,8 +106,14 @@ class Trials:
         return f"failed {TRIES} times: {self._reasons[chunk.key]}"
 
 
+class ChunkError(Exception):
+    """What a chunk raised in a worker, in words: not every exception can be pickled."""
+
+
 def said_by(error: BaseException) -> str:
     """The first line of an exception, short enough for a table."""
+    if isinstance(error, ChunkError):
+        return str(error)
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}"[:200] if text else type(error).__name__
 
@@ -118,8 +124,13 @@ _scorers: OrderedDict[tuple[Spec, str], Scorer] = OrderedDict()
 
 
 def work_on(spec: Spec, chunk: Chunk, folder: Path, device: str) -> Done:
-    """Score one chunk in a worker; models stay loaded between chunks."""
-    return save_chunk(folder, chunk, score_chunk(chunk, _scorer(spec, device)))
+    """Score one chunk in a worker; models stay loaded between chunks. Whatever it raises can travel to the driver."""
+    try:
+        return save_chunk(folder, chunk, score_chunk(chunk, _scorer(spec, device)))
+    except InputError:
+        raise
+    except Exception as error:
+        raise ChunkError(said_by(error)) from None
 
 
 def set_aside(spec: Spec, chunk: Chunk, folder: Path, reason: str) -> Done:

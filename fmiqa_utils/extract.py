@@ -37,7 +37,7 @@ def run(
     chunks = plan(pairs, scorer, transforms, transform_pairs)
     total = sum(chunks.size(i) for i in range(len(chunks)))
     with sole_writer(folder, waiting=say):
-        start, failures, windows = time.time(), 0, 0
+        start, windows = time.time(), 0
         kept = Kept(chunks, folder, say)
         found = len(kept.shards)
         if progress:
@@ -46,19 +46,20 @@ def run(
             if result.failures and strict:
                 raise InputError(f"stopped at the first failure (--strict): {result.failures[0]['reason']}")
             kept.add(result)
-            failures += len(result.failures)
             windows += result.windows
             if progress:
-                progress(kept.pairs, total, failures)
+                progress(kept.pairs, total, kept.failed)
+        if found < len(chunks):
+            kept.settle()
         ordered = [kept.shards[key] for key in chunks.keys]
-        manifest = _manifest(pairs, scorer, transforms, ordered, failures)
+        manifest = _manifest(pairs, scorer, transforms, ordered, kept.failed)
         if found < len(chunks) or not _same_shards(folder, ordered):
             effort = {"seconds": round(time.time() - start, 2), "windows": windows, "chunks_kept": found}
             write_pairs(folder, pairs)
-            kept.note()
             write_manifest(
                 folder, manifest | effort | {"stages": {k: round(v, 2) for k, v in scorer.seconds.items()}}
             )
+        kept.clean()
     return manifest
 
 

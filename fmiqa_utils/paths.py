@@ -22,7 +22,8 @@ def scores_root() -> Path:
 
     The variable may name a folder in an object store, such as s3://bucket/scores.
     """
-    return open_path(os.environ.get("FMIQA_SCORES") or project_root() / "data" / "scores")
+    root = open_path(os.environ.get("FMIQA_SCORES") or project_root() / "data" / "scores")
+    return root if is_remote(root) else root.absolute()  # workers may stand in another folder
 
 
 def machine_root() -> Path:

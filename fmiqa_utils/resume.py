@@ -27,7 +27,7 @@ RELIST = 30.0  # s between looks at what other drivers have finished in an objec
 class Kept:
     """The shards of a plan that are done. `say` hears of damaged ones.
 
-    `shards`: {key: name}; `pairs`: how many are in them.
+    `shards`: {key: name}; `pairs`: how many are in them; `failed`: pairs without a value in the chunks scored since.
     """
 
     def __init__(self, chunks: Plan, folder: Path, say: Callable[[str], object]) -> None:
@@ -36,7 +36,10 @@ class Kept:
         self.pairs = 0  # in `shards`
         self._place = {key: i for i, key in enumerate(chunks.keys)}
         self._images: dict[str, str] = {}  # name: stamp
-        self._outdated: dict[str, str] = {}  # key: name
+        self.failed = 0
+        self._failures: dict[str, int] = {}  # key: pairs
+        self._outdated: dict[str, set[str]] = {}  # key: names that are of no use
+        self._stale: set[str] = set()  # those that have a successor
         self._known = read_verified(folder)
         self._look_around()
         for i, found in enumerate(in_threads(self._found, range(len(chunks)), is_remote(folder))):
@@ -55,28 +58,39 @@ class Kept:
             if is_remote(self.folder) and time.monotonic() > self._look_again:
                 self._look_around()
             key = self.chunks.keys[i]
-            if self._names.get(key[:16]) != self._outdated.get(key) and (found := self._found(i)):
+            news = set(self._names.get(key[:16], ())) - self._outdated.get(key, set())
+            if news and (found := self._found(i)):
                 self._keep(i, found)
             else:
                 yield self.chunks.chunk(i)
 
     def add(self, done: Done) -> None:
         """A chunk that was scored."""
-        old = self._outdated.pop(done.key, done.shard)
-        if old != done.shard:
-            remove(self.folder / old)
+        if done.failures:
+            self._failures[done.key] = len(done.failures)
+            self.failed += len(done.failures)
+        self._stale |= self._outdated.pop(done.key, set())
         self._keep(self._place[done.key], (done.shard, "" if done.failures else done.images))
 
-    def note(self) -> None:
-        """Leave a note of the shards that need not be read again, as they are listed now."""
+    def settle(self) -> None:
+        """Before the manifest: what failed here and another driver could score is taken over; a note says which shards are whole."""
         self._look_around()
+        for key, count in self._failures.items() if is_remote(self.folder) else ():
+            if found := self._found(self._place[key]):
+                self.failed -= count
+                self._keep(self._place[key], found)
         write_verified(self.folder, self._verified())
+
+    def clean(self) -> None:
+        """After the manifest: shards that have a successor go."""
+        for name in self._stale - set(self.shards.values()):
+            remove(self.folder / name)
 
     def _keep(self, i: int, found: tuple[str, str] | None) -> None:
         if found is not None:
-            name, self._images[name] = found[0], found[1]
-            self.shards[self.chunks.keys[i]] = name
-            self.pairs += self.chunks.size(i)
+            key, (name, stamp) = self.chunks.keys[i], found
+            self.pairs += 0 if key in self.shards else self.chunks.size(i)
+            self.shards[key], self._images[name] = name, stamp
 
     def _look_around(self) -> None:
         begin = time.monotonic()
@@ -86,22 +100,27 @@ class Kept:
         self._look_again = time.monotonic() + max(RELIST, 20 * took)  # at most a twentieth of the time
 
     def _found(self, i: int) -> tuple[str, str] | None:
-        """(shard, stamp of its images) if chunk number `i` is done; a damaged or outdated shard goes when its successor is there."""
+        """(shard, stamp of its images) if chunk number `i` is done; others of its key stay until the manifest names this one."""
         key = self.chunks.keys[i]
-        name = self._names.get(key[:16])
-        if name is None:
+        names = self._names.get(key[:16], [])
+        if not names:
             return None
         chunk = self.chunks.chunk(i)
         now = _stamp_now(chunk)
+        for name in names:
+            if self._is_done(chunk, name, now):
+                self._stale |= set(names) - {name}
+                return name, now
+        self._outdated[key] = set(names)
+        return None
+
+    def _is_done(self, chunk: Chunk, name: str, now: str) -> bool:
         if now and self._known.get(name) == (*self._entries[name], now):
-            return name, now
+            return True
         shard = read_shard(self.folder / name)
-        if is_done(chunk, shard):
-            return name, now
         if shard is None:
             self.say(f"{name} is damaged: its chunk is computed again")
-        self._outdated[key] = name
-        return None
+        return is_done(chunk, shard)
 
     def _verified(self) -> dict[str, Verified]:
         return {

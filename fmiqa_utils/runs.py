@@ -251,8 +251,9 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
         )
     rows = pd.DataFrame(columns)
     image = (rows["feature"] == "image").to_numpy()
-    if baselines:
-        again = rows[image].drop(columns="value").duplicated()
+    if baselines:  # a pair that failed beside one backbone may have its value beside another
+        full = rows[image].sort_values("value", kind="stable", na_position="last")
+        again = full.drop(columns="value").duplicated()
         rows = rows.drop(index=again.index[again]).reset_index(drop=True)
     return rows
 

@@ -85,9 +85,13 @@ def write_shard(folder: Path, ref: str, key: str, data: bytes) -> Path:
     return write_atomically(folder / name, data)
 
 
-def find_shards(names: Iterable[str]) -> dict[str, str]:
-    """{first 16 digits of the key: name} of the shards among the `names` of a folder."""
-    return {n.rsplit("_", 2)[1]: n for n in sorted(names) if n.endswith(SUFFIX) and n.count("_") >= 2}
+def find_shards(names: Iterable[str]) -> dict[str, list[str]]:
+    """{first 16 digits of the key: the shards of that key} among the `names` of a folder; more than one where scoring was repeated."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if name.endswith(SUFFIX) and name.count("_") >= 2:
+            found.setdefault(name.rsplit("_", 2)[1], []).append(name)
+    return found
 
 
 def read_shard(path: Path) -> bytes | None:

@@ -17,6 +17,8 @@ from fmiqa_utils.errors import InputError
 
 TEMPORARY = ".writing-"
 REQUESTS = 16  # under way at once to an object store
+UMASK = os.umask(0o022)
+os.umask(UMASK)  # there is no other way to read it
 BLOCK = 1024  # items handed to the threads at once: what bounds the memory for a million
 
 T = TypeVar("T")
@@ -67,6 +69,7 @@ def write_atomically(path: Path, data: bytes) -> Path:
         raise InputError(f"{path.parent} cannot be written: {error.strerror}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

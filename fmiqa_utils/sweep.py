@@ -17,7 +17,7 @@ from fmiqa_utils.engine_ray import ray_actors
 from fmiqa_utils.engines import Spec, Trials, Workers, serial
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import run
-from fmiqa_utils.features import SMALL_IMAGES, window_boxes
+from fmiqa_utils.features import SMALL_IMAGES, WINDOW, window_boxes
 from fmiqa_utils.images import read_size
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.plan import evenly_spaced
@@ -65,6 +65,10 @@ class Sweep:
             if not (names or count or (name not in (*LISTS, *COUNTS) and isinstance(value, str))):
                 kind = "names" if name in LISTS else "a whole number" if name in COUNTS else "a name"
                 raise InputError(f"{name} must be {kind}, not {value!r}.")
+            if (
+                names and not value and name not in ("datasets", "backbones")
+            ):  # those have a message of their own
+                raise InputError(f"{name} must name something.")
             if names and len(set(value)) < len(value):
                 raise InputError(f"{name} names one thing twice: {', '.join(value)}.")
         for name, known in KNOWN.items():
@@ -74,6 +78,10 @@ class Sweep:
                     raise InputError(f"{name}: {word!r} is unknown; {near(word, list(known))}")
         for transform in self.transforms:
             parse_transform(transform)
+        if "none" not in self.transforms:
+            raise InputError(
+                "transforms must include none: what an image loses by a move is measured against it."
+            )
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold names and values, such as datasets: [live, tid2013].")
@@ -115,6 +123,11 @@ def jobs_of(sweep: Sweep) -> list[Job]:
             for normalize in sweep.normalize:
                 spec = Spec(backbone, weights, normalize, sweep.precision, settings, sweep.batch)
                 jobs.append(Job(dataset, spec, pairs))
+    shown = {job.dataset: str(job.pairs["dataset"].iloc[0]) for job in jobs}
+    if len(set(shown.values())) < len(shown):
+        raise InputError(
+            f"two of the datasets have one name in every table ({', '.join(shown.values())}): rename a file."
+        )
     return jobs
 
 
@@ -155,7 +168,7 @@ def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
 
 def _counts(pairs: pd.DataFrame, sweep: Sweep) -> tuple[int, int, int]:
     """(pairs, chunks, window forwards) of one backbone over all transforms."""
-    boxes = {path: len(window_boxes(*read_size(path))) for path in pairs["ref_path"].unique()}
+    boxes = {path: _windows(*read_size(path), sweep.small_images) for path in pairs["ref_path"].unique()}
     n_pairs = n_chunks = windows = 0
     for transform in sweep.transforms:
         rows = pairs if transform == "none" else evenly_spaced(pairs, sweep.transform_pairs)
@@ -163,6 +176,12 @@ def _counts(pairs: pd.DataFrame, sweep: Sweep) -> tuple[int, int, int]:
         n_chunks += rows["ref"].nunique()
         windows += int(rows["ref_path"].map(boxes).sum()) + sum(boxes[p] for p in rows["ref_path"].unique())
     return n_pairs, n_chunks, windows
+
+
+def _windows(height: int, width: int, small_images: str) -> int:
+    if min(height, width) < WINDOW and small_images == "error":
+        return 0  # its pairs become failure rows
+    return len(window_boxes(max(height, WINDOW), max(width, WINDOW)))
 
 
 def _benched_flops_per_s() -> float:
@@ -188,10 +207,6 @@ def run_sweep(
     cannot be loaded stops the sweep; what is finished stays.
     """
     names = {dataset: sweep_name(dataset) for dataset in dict.fromkeys(job.dataset for job in jobs)}
-    if len(set(names.values())) < len(names):
-        raise InputError(
-            f"two of the datasets would share the name of their run ({', '.join(names.values())}): rename a folder."
-        )
     folders: dict[int, Path] = {}
     device = "cpu" if workers else pick_device()  # with workers this process only plans
     for spec in dict.fromkeys(job.spec for job in jobs):
@@ -237,6 +252,10 @@ def workers_of(
 
     if engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}; {near(engine, ENGINES)}")
+    if workers < 0:
+        raise InputError(f"--workers {workers}: it must be 0 or more.")
+    if num_gpus is not None and (num_gpus < 0 or (num_gpus > 1 and num_gpus % 1)):
+        raise InputError(f"--num-gpus {num_gpus:g}: it must be a fraction up to 1, or a whole number.")
     if engine == "ray":
         with ray_actors(workers, address=address, num_gpus=num_gpus, say=say) as group:
             yield group

@@ -99,7 +99,7 @@ def test_changed_image_and_damaged_shard_are_noticed(scorer: Scorer, table: Path
     after = read_scores(out)
     changed = (before["value"] != after["value"]).groupby(before["pair_id"], observed=True).any()
     assert changed.to_dict() == {"r0_0.png": True, "r0_1.png": False, "r1_0.png": False, "r1_1.png": False}
-    shard = out / next(iter(find_shards(shard_bytes_of(out)).values()))
+    shard = out / next(iter(find_shards(shard_bytes_of(out)).values()))[0]
     good = shard.read_bytes()
     shard.write_bytes(good[:200] + bytes([good[200] ^ 1]) + good[201:])
     with pytest.raises(InputError, match="missing or damaged"):
