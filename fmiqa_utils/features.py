@@ -40,17 +40,22 @@ def fit_small(image: np.ndarray, small_images: str, name: str) -> np.ndarray:
     H, W = image.shape[:2]
     if min(H, W) >= WINDOW:
         return image
-    if small_images == "resize":
-        factor = WINDOW / min(H, W)
-        size = (max(WINDOW, round(W * factor)), max(WINDOW, round(H * factor)))
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    if small_images == "pad":
-        return np.pad(image, ((0, max(0, WINDOW - H)), (0, max(0, WINDOW - W)), (0, 0)), mode="symmetric")
+    if small_images in ("resize", "pad"):
+        h, w = fitted_size(H, W, small_images)
+        if small_images == "resize":
+            return np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC))
+        return np.pad(image, ((0, h - H), (0, w - W), (0, 0)), mode="symmetric")
     if small_images != "error":
         raise InputError(f"small_images={small_images!r} is unknown; known: {', '.join(SMALL_IMAGES)}.")
     raise InputError(
         f"{name} is {W}×{H} px, under the {WINDOW} px window: use --small-images resize or pad, which the results record."
     )
+
+
+def fitted_size(height: int, width: int, small_images: str) -> tuple[int, int]:
+    """(height, width) in px after `fit_small` with "resize" or "pad"."""
+    factor = max(1.0, WINDOW / min(height, width)) if small_images == "resize" else 1.0
+    return max(WINDOW, round(height * factor)), max(WINDOW, round(width * factor))
 
 
 def cut_windows(image: np.ndarray, boxes: list[tuple[int, int]]) -> np.ndarray:

@@ -17,7 +17,7 @@ from fmiqa_utils.engine_ray import ray_actors
 from fmiqa_utils.engines import Spec, Trials, Workers, serial
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import run
-from fmiqa_utils.features import SMALL_IMAGES, WINDOW, window_boxes
+from fmiqa_utils.features import SMALL_IMAGES, WINDOW, fitted_size, window_boxes
 from fmiqa_utils.images import read_size
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.plan import evenly_spaced
@@ -181,7 +181,7 @@ def _counts(pairs: pd.DataFrame, sweep: Sweep) -> tuple[int, int, int]:
 def _windows(height: int, width: int, small_images: str) -> int:
     if min(height, width) < WINDOW and small_images == "error":
         return 0  # its pairs become failure rows
-    return len(window_boxes(max(height, WINDOW), max(width, WINDOW)))
+    return len(window_boxes(*fitted_size(height, width, small_images)))
 
 
 def _benched_flops_per_s() -> float:

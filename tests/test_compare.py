@@ -123,3 +123,39 @@ def test_what_cannot_be_compared() -> None:
         leaderboard([])
     with pytest.raises(InputError, match=r"two runs hold dino_vits16 \(pretrained\) on live"):
         leaderboard([a_run("live", "pretrained", 0), a_run("live", "pretrained", 9)], n_resamples=20)
+
+
+def test_each_normalization_has_leads_of_its_own() -> None:
+    runs = [a_run("live", "pretrained", 0), a_run("live", "pretrained", 5)]
+    moved = runs[1].scores.assign(
+        normalize=lambda t: t["normalize"].where(t["backbone"] == "baseline", "model")
+    )
+    both = pd.concat([runs[0].scores, moved[moved["backbone"] != "baseline"]], ignore_index=True)
+    table = leaderboard([Run("live", both, runs[0].pairs, pd.DataFrame(), runs[0].manifests)], n_resamples=20)
+    apart = [
+        leaderboard([Run("live", s, runs[0].pairs, pd.DataFrame(), runs[0].manifests)], n_resamples=20)
+        for s in (runs[0].scores, moved)
+    ]
+    for normalize, alone in zip(("none", "model"), apart, strict=True):
+        leads = [t[(t["features"] == "best block") & (t["normalize"] == normalize)] for t in (table, alone)]
+        assert len(leads[0]) == 1
+        for name in ("apparent_lead", "held_out_lead"):
+            assert leads[0][name].item() == pytest.approx(leads[1][name].item())
+    assert apart[0].dropna(subset="held_out_lead")["apparent_lead"].item() != pytest.approx(
+        apart[1].dropna(subset="held_out_lead")["apparent_lead"].item()
+    )
+
+
+def test_a_baseline_that_lost_pairs_beside_one_backbone_gives_way_to_the_full_one() -> None:
+    whole, torn = a_run("live", "pretrained", 0), a_run("live", "pretrained", 1, backbone="clip_vitb32")
+    lost = torn.scores["pair_id"].isin(["p3", "p4"])
+    torn = Run(
+        torn.name,
+        torn.scores.assign(value=torn.scores["value"].mask(lost)),
+        torn.pairs,
+        torn.failures,
+        torn.manifests,
+    )
+    for order in ([whole, torn], [torn, whole]):
+        psnr = leaderboard(order, n_resamples=20).query("distance == 'psnr'")
+        assert psnr["n"].tolist() == [len(QUALITY)]

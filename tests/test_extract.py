@@ -181,3 +181,23 @@ def test_bad_input_is_one_line_and_exit_2(words: list[str], said: str) -> None:
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_file_under_two_names_is_done_after_one_run(scorer: Scorer, table: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(table)
+    rows.loc[len(rows)] = ["r0.png", "r0.png", 9.0]  # the reference beside itself
+    rows.to_csv(table, index=False)
+    out = tmp_path / "out"
+    run(pairs_of(table), scorer, out)
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*.parquet")}
+    run(pairs_of(table), scorer, out)
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*.parquet")} == before
+    assert read_scores(out).query("pair_id == 'r0.png' and distance == 'l2'")["value"].abs().max() == 0
+
+
+def test_others_may_read_what_was_written(scorer: Scorer, table: Path, tmp_path: Path) -> None:
+    run(pairs_of(table), scorer, tmp_path / "out")
+    mask = os.umask(0)
+    os.umask(mask)
+    modes = {p.stat().st_mode & 0o777 for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")}
+    assert modes == {0o666 & ~mask}

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import boto3
@@ -271,3 +271,50 @@ def test_reading_one_backbone_does_not_open_the_others(
     assert len(load_run("both").scores) == REFS * 2 * (27 + 2 + len(other.columns))
     with pytest.raises(InputError, match=r"does not hold 'timm:resnet10'.*did you mean timm:resnet10t"):
         load_run("both", ["timm:resnet10"])
+
+
+def test_a_finished_run_stays_readable_while_another_driver_mends_it(
+    s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
+) -> None:
+    out, chunk = open_path("s3://lab/mended"), plan(pairs, scorer).chunk(2)
+
+    def failing(chunks_: Iterable[Chunk], folder: Path) -> Iterator[engines.Done]:
+        for one in chunks_:
+            bad = one.key == chunk.key
+            yield engines.save_chunk(
+                folder,
+                one,
+                (chunks.failed_chunk(one, scorer, "lost") if bad else chunks.score_chunk(one, scorer)),
+            )
+
+    assert run(pairs, scorer, out, engine=failing)["failures"] == 2
+    seen = []
+
+    def watched(chunks_: Iterable[Chunk], folder: Path) -> Iterator[engines.Done]:
+        for done in engines.serial(scorer)(chunks_, folder):
+            yield done
+            seen.append(
+                int(read_scores(out)["value"].isna().sum())
+            )  # the first driver's manifest still holds
+
+    assert run(pairs, scorer, out, engine=watched)["failures"] == 0
+    assert seen == [2 * 29]
+    assert shards(out) == shards(on_disk)
+
+
+def test_a_failure_here_is_taken_over_from_a_driver_that_could(
+    s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
+) -> None:
+    out, chunk = open_path("s3://lab/luckier"), plan(pairs, scorer).chunk(2)
+
+    def unlucky(chunks_: Iterable[Chunk], folder: Path) -> Iterator[engines.Done]:
+        for one in chunks_:
+            if one.key == chunk.key:
+                yield engines.save_chunk(folder, one, chunks.failed_chunk(one, scorer, "lost"))
+                engines.save_chunk(folder, one, chunks.score_chunk(one, scorer))  # another driver's
+            else:
+                yield engines.save_chunk(folder, one, chunks.score_chunk(one, scorer))
+
+    assert run(pairs, scorer, out, engine=unlucky)["failures"] == 0
+    assert shards(out) == shards(on_disk)
+    pd.testing.assert_frame_equal(read_scores(out), read_scores(on_disk))

@@ -1,5 +1,6 @@
 """A sweep end to end on small images: plan, estimate, YAML, engines, leaderboard, and going on."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 from typer.testing import CliRunner
 
 from fmiqa_utils.cli import app
@@ -141,6 +144,8 @@ def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
         ("distances: [l3]", "distances: 'l3' is unknown; .*l2"),
         ("precision: fp8", "precision: 'fp8' is unknown"),
         ("transforms: [rot-two]", "rot-two"),
+        ("transforms: [rot-1]", "transforms must include none"),
+        ("normalize: []", "normalize must name something"),
         ("datasets: [live, live]", "datasets names one thing twice"),
     ],
 )
@@ -169,3 +174,44 @@ def test_mistakes_are_named(folder: Path) -> None:
         pass
     nothing = CliRunner().invoke(app, ["sweep", "--datasets", "demo"])
     assert "--backbones" in str(nothing.exception)
+
+
+def test_small_images_are_planned_as_they_will_be_scored(tmp_path: Path) -> None:
+    for name in ("r.png", "d.png"):
+        Image.new("RGB", (600, 200), (90, 90, 90)).save(tmp_path / name)
+    (tmp_path / "pairs.csv").write_text("ref,dist,label\nr.png,d.png,1\n")
+    for small, windows in (("error", 0), ("resize", 2 * 4), ("pad", 2 * 3)):
+        wanted = Sweep(
+            [f"csv:{tmp_path / 'pairs.csv'}"],
+            ["timm:resnet10t"],
+            "untrained",
+            direction="higher",
+            small_images=small,
+        )
+        assert estimate(wanted, jobs_of(wanted))["windows"].tolist() == [windows]
+
+
+def test_two_tables_of_one_name_are_refused_before_any_work(tmp_path: Path) -> None:
+    tables = []
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        Image.new("RGB", (224, 224)).save(tmp_path / place / "r.png")
+        (tmp_path / place / "pairs.csv").write_text("ref,dist,label\nr.png,r.png,1\n")
+        tables.append(f"csv:{tmp_path / place / 'pairs.csv'}")
+    with pytest.raises(InputError, match=r"one name in every table \(csv:pairs, csv:pairs\)"):
+        jobs_of(Sweep(tables, ["timm:resnet10t"], "untrained", direction="higher"))
+
+
+def test_a_terminal_has_one_bar_for_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = []
+    monkeypatch.setattr("fmiqa_utils.console.err", Console(force_terminal=True, file=io.StringIO()))
+    monkeypatch.setattr(
+        Progress,
+        "add_task",
+        lambda self, *a, _add=Progress.add_task, **k: bars.append(a) or _add(self, *a, **k),
+    )
+    with progress_bar("pairs") as update:
+        for done in range(5):
+            update("a [b] c", done, 5)
+            update("d", done, 5)
+    assert bars == [("a \\[b] c",), ("d",)] or bars == [("a [b] c",), ("d",)]
