@@ -16,6 +16,7 @@ Names = Annotated[str, typer.Option(help="Names by commas.")]
 
 @app.command()
 def sweep(
+    context: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(help="A YAML file with the same names; options win over it.")
     ] = None,
@@ -64,7 +65,7 @@ def sweep(
         "small_images": small_images,
         "direction": direction,
     }
-    wanted = Sweep(**_merged(given, read_sweep(file) if file else {}))
+    wanted = Sweep(**_merged(context, given, read_sweep(file) if file else {}))
     if not wanted.datasets or not wanted.backbones:
         raise InputError("a sweep needs --datasets and --backbones, or a YAML file that names them.")
     if output:
@@ -109,20 +110,12 @@ def _try_to_write() -> None:
     remove(write_atomically(scores_root() / f"trial-{os.getpid()}", b""))
 
 
-def _merged(given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
-    """The command line's values; where it has the default, the file's."""
-    from inspect import signature
-
-    defaults = {k: p.default for k, p in signature(sweep).parameters.items()}
+def _merged(context: typer.Context, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
+    """The file's values, and over them what was said on the command line."""
     words = {"distances": "distance", "variants": "variant"}
-    own = {}
-    for name, value in given.items():
-        default = defaults[words.get(name, name)]
-        said = ",".join(value) if isinstance(value, list | tuple) else value
-        if said == default or (not said and name in from_file):
-            continue
-        own[name] = value
-    return {**given, **from_file, **own}
+    sources = {name: context.get_parameter_source(words.get(name, name)) for name in given}
+    said = {name: given[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    return {**given, **from_file, **said}
 
 
 def _finish(names: list[str], reports: bool) -> None:

@@ -129,6 +129,10 @@ def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
     done = CliRunner().invoke(app, ["sweep", str(file), "--normalize", "none,model", "--dry-run"])
     assert done.exit_code == 0, done.exception
     assert "2 jobs, 6 chunks" in done.stdout
+    file.write_text(file.read_text() + "normalize: [none, model]\n")
+    for words, jobs in (([], 2), (["--normalize", "none"], 1)):  # said, though it is the default
+        done = CliRunner().invoke(app, ["sweep", str(file), *words, "--dry-run"])
+        assert f"{jobs} jobs" in done.stdout
     file.write_text("dataset: demo\n")
     with pytest.raises(InputError, match="unknown field 'dataset'; did you mean datasets"):
         read_sweep(file)
