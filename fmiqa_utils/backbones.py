@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -197,6 +198,7 @@ def load_backbone(
     ).to(device)
 
 
+@cache
 def window_flops(info: BackboneInfo) -> int:
     """Floating-point operations of one window's forward, counted on a model that takes no memory and computes nothing."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:

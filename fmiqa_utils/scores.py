@@ -127,16 +127,22 @@ def read_scores(
         for column, wanted in (("distance", distances), ("feature", features))
         if wanted is not None
     ]
-    names: list[str] = read_manifest(run)["shards"]
     collected = _Collected()
-    paths = (run / name for name in names)
-    for name, data in zip(names, in_threads(read_shard, paths, is_remote(run)), strict=True):
+    for data in _whole_shards(run, read_manifest(run)["shards"]):
+        collected.add(pq.read_table(pa.BufferReader(data), filters=filters or None))
+    return collected.frame()
+
+
+def _whole_shards(run: Path, names: list[str]) -> Iterator[bytes]:
+    """The bytes of the shards called `names`, in order. Raises InputError for a missing or damaged one."""
+    for name, data in zip(
+        names, in_threads(read_shard, (run / n for n in names), is_remote(run)), strict=True
+    ):
         if data is None:
             raise InputError(
                 f"{name} in {run.name} is missing or damaged: run the same extraction again to mend it."
             )
-        collected.add(pq.read_table(pa.BufferReader(data), filters=filters or None))
-    return collected.frame()
+        yield data
 
 
 class _Collected:
@@ -180,13 +186,7 @@ def read_failures(run: Path | str) -> pd.DataFrame:
     run, rows = open_path(run), []
     manifest = read_manifest(run)
     names = manifest["shards"] if manifest["failures"] else []  # nothing to look for in a million pairs
-    for name, data in zip(
-        names, in_threads(read_shard, (run / n for n in names), is_remote(run)), strict=True
-    ):
-        if data is None:
-            raise InputError(
-                f"{name} in {run.name} is missing or damaged: run the same extraction again to mend it."
-            )
+    for data in _whole_shards(run, names):
         rows += facts_of(data)["failures"]
     return pd.DataFrame(rows, columns=FAILURE_COLUMNS)
 

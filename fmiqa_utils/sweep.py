@@ -58,19 +58,12 @@ class Sweep:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            names = (
-                name in LISTS and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
-            )
-            count = name in COUNTS and type(value) is int and value >= 0
-            if not (names or count or (name not in (*LISTS, *COUNTS) and isinstance(value, str))):
-                kind = "names" if name in LISTS else "a whole number" if name in COUNTS else "a name"
-                raise InputError(f"{name} must be {kind}, not {value!r}.")
-            if (
-                names and not value and name not in ("datasets", "backbones")
-            ):  # those have a message of their own
-                raise InputError(f"{name} must name something.")
-            if names and len(set(value)) < len(value):
-                raise InputError(f"{name} names one thing twice: {', '.join(value)}.")
+            if name in LISTS:
+                _check_names(name, value)
+            elif name in COUNTS and (type(value) is not int or value < 0):
+                raise InputError(f"{name} must be a whole number, not {value!r}.")
+            elif name not in COUNTS and not isinstance(value, str):
+                raise InputError(f"{name} must be a name, not {value!r}.")
         for name, known in KNOWN.items():
             value = getattr(self, name)
             for word in [value] if isinstance(value, str) else value:
@@ -82,6 +75,15 @@ class Sweep:
             raise InputError(
                 "transforms must include none: what an image loses by a move is measured against it."
             )
+
+
+def _check_names(name: str, value: object) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+        raise InputError(f"{name} must be names, not {value!r}.")
+    if not value and name not in ("datasets", "backbones"):  # the command says of these how to give them
+        raise InputError(f"{name} must name something.")
+    if len(set(value)) < len(value):
+        raise InputError(f"{name} names one thing twice: {', '.join(value)}.")
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,6 @@ def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
     backbone's forward where another one was benched.
     """
     flops_per_s = _benched_flops_per_s()
-    flops: dict[str, int] = {}
     counts: dict[str, tuple[int, int, int]] = {}
     rows = []
     for job in jobs:
@@ -146,8 +147,6 @@ def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
             counts[job.dataset] = _counts(job.pairs, sweep)
         pairs, chunks, windows = counts[job.dataset]
         info = backbone_info(job.spec.backbone)
-        if flops_per_s and info.name not in flops:
-            flops[info.name] = window_flops(info)
         values = pairs * (info.layers or 12) * len(sweep.distances) * len(sweep.variants)
         rows.append(
             {
@@ -158,7 +157,7 @@ def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:
                 "pairs": pairs,
                 "chunks": chunks,
                 "windows": windows,
-                "hours": windows * flops[info.name] / flops_per_s / 3600 if flops_per_s else float("nan"),
+                "hours": windows * window_flops(info) / flops_per_s / 3600 if flops_per_s else float("nan"),
                 "gigabytes": values * BYTES_PER_VALUE / 1e9,
                 "licence": info.licence,
             }

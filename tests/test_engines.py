@@ -406,7 +406,7 @@ with ray_actors(1):
 
 
 def test_a_cluster_that_is_not_there_is_tried_once_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty tries, Ray's own number, take twelve minutes; one takes 40 s."""
+    """Ray's own twenty tries had not ended after ten minutes; one takes 40 s."""
 
     def init(**_: object) -> None:
         raise ConnectionError(
