@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from fmiqa_utils import cli_lookup, cli_sweep
-from fmiqa_utils.console import err, out, progress_bar, say, short, table, warn_untrained
+from fmiqa_utils.console import err, out, say, short, table, warn_untrained
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.cli import app as loda_app
+from fmiqa_utils.notes import UNTRAINED_NOTE
 from fmiqa_utils.options import (
     Backbone,
     Baselines,
@@ -31,7 +32,7 @@ from fmiqa_utils.options import (
     chosen_distances,
     chosen_variants,
 )
-from fmiqa_utils.weights import UNTRAINED_NOTE
+from fmiqa_utils.progress import progress_bar
 
 app = typer.Typer(
     help="What vision foundation models see when an image is distorted: extract features, correlate, report.",

@@ -8,9 +8,10 @@ import pandas as pd
 import typer
 from rich.table import Table
 
-from fmiqa_utils.console import brief, err, out, progress_bar, short, table
+from fmiqa_utils.console import brief, err, out, short, table
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.options import Backbone, Device, Direction, Labels, Precision, Root, Weights
+from fmiqa_utils.progress import progress_bar
 
 app = typer.Typer()
 datasets_app = typer.Typer(help="The image-quality datasets this suite reads.", invoke_without_command=True)

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fmiqa_utils.console import out, progress_bar, say, short, table, warn_untrained
+from fmiqa_utils.console import out, say, short, table, warn_untrained
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.options import Precision, Small, Weights, chosen_distances, chosen_variants
+from fmiqa_utils.progress import progress_bar
 
 app = typer.Typer()
 Names = Annotated[str, typer.Option(help="Names by commas.")]

@@ -11,10 +11,10 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.notes import UNTRAINED_NOTE
 from fmiqa_utils.paths import scores_root
 from fmiqa_utils.scores import SCORE_COLUMNS, digest, read_failures, read_manifest, read_pairs, read_scores
 from fmiqa_utils.storage import listing, read_whole, write_atomically
-from fmiqa_utils.weights import UNTRAINED_NOTE
 
 if TYPE_CHECKING:
     from fmiqa_utils.scorer import Scorer

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from fmiqa_utils.errors import InputError
 
 HUB_PATIENCE = 4.0  # seconds; timm's own retries take about 50 on a machine without internet
-UNTRAINED_NOTE = "UNTRAINED stand-in weights: these numbers show the machinery at work, they say nothing about foundation models."
 
 
 def resolve_weights(weights: str, hub_id: str) -> str:

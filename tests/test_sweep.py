@@ -13,8 +13,8 @@ from rich.progress import Progress
 from typer.testing import CliRunner
 
 from fmiqa_utils.cli import app
-from fmiqa_utils.console import progress_bar
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.progress import progress_bar
 from fmiqa_utils.runs import load_run
 from fmiqa_utils.sweep import Sweep, estimate, jobs_of, read_sweep, sweep_name, workers_of
 

@@ -6,10 +6,11 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from fmiqa_utils.console import err, out, progress_bar, short, table
+from fmiqa_utils.console import err, out, short, table
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.notes import UNTRAINED_NOTE
 from fmiqa_utils.options import Dataset, Device, Direction, Labels, Root
-from fmiqa_utils.weights import UNTRAINED_NOTE
+from fmiqa_utils.progress import progress_bar
 
 app = typer.Typer(
     help="LoDa, the no-reference model that is trained: train, evaluate, predict, ablate.",
