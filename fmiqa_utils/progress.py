@@ -1,4 +1,4 @@
-"""Progress that a person sees, wherever the work runs: in a terminal, in a log, in a notebook, or in a notebook that `fmiqa report` runs."""
+"""Progress that a person sees: in a terminal, in a log, in a notebook, or in a notebook that `fmiqa report` runs."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -108,7 +108,7 @@ def test_a_log_has_a_line_for_each_task_and_one_a_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = iter([0.0, 10.0, 70.0, 100.0, 200.0])
-    monkeypatch.setattr("fmiqa_utils.console.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("fmiqa_utils.progress.time.monotonic", lambda: next(now))
     with progress_bar("pairs") as update:
         update("live · dino", 100, 1000)  # found at the start
         update("live · dino", 110, 1000)
@@ -208,7 +208,7 @@ def test_two_tables_of_one_name_are_refused_before_any_work(tmp_path: Path) -> N
 
 def test_a_terminal_has_one_bar_for_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
     bars = []
-    monkeypatch.setattr("fmiqa_utils.console.err", Console(force_terminal=True, file=io.StringIO()))
+    monkeypatch.setattr("fmiqa_utils.progress.err", Console(force_terminal=True, file=io.StringIO()))
     monkeypatch.setattr(
         Progress,
         "add_task",
