@@ -1,7 +1,7 @@
 """score_chunk: one reference and its distorted images become score rows; the contract between plan and engine."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -42,10 +42,13 @@ class ChunkResult:
     windows: int
 
 
-def score_chunk(chunk: Chunk, scorer: Scorer) -> ChunkResult:
+def score_chunk(
+    chunk: Chunk, scorer: Scorer, during: Callable[[float], object] = lambda _: None
+) -> ChunkResult:
     """Score one chunk: a function of the image files, the backbone and the settings, and of nothing else.
 
     A pair that cannot be scored has NaN in all its rows and an entry in `failures`; the table is never shorter.
+    `during` hears after every batch how many pairs are done; a pair some of whose windows are done counts in part.
     """
     reader = _Reader(chunk, scorer)
     names = list(chunk.pairs["pair_id"])
@@ -63,6 +66,7 @@ def score_chunk(chunk: Chunk, scorer: Scorer) -> ChunkResult:
             for index, values in _score_group(reader, scorer, group, pool):
                 np.add.at(totals, index, values)
                 np.add.at(counts, index, 1)
+                during(float(counts.sum() / len(boxes)))
     for i, values in reader.baselines.items():
         baselines[i] = values
     means = totals / np.maximum(counts, 1)[:, None]

@@ -48,14 +48,19 @@ Workers = Callable[[Spec], Engine]  # one group of workers scores with one backb
 Say = Callable[[str], object]
 
 
-def serial(scorer: Scorer, trials: "Trials | None" = None) -> Engine:
-    """Chunk after chunk in this process. What a chunk raises is raised, or with `trials` tried again and set aside."""
+def serial(
+    scorer: Scorer, trials: "Trials | None" = None, during: Callable[[float], object] = lambda _: None
+) -> Engine:
+    """Chunk after chunk in this process. What a chunk raises is raised, or with `trials` tried again and set aside.
+
+    `during` hears how many pairs of the chunk under way are done.
+    """
 
     def work(chunks: Iterable[Chunk], folder: Path) -> Iterator[Done]:
         for chunk in chunks:
             while True:
                 try:
-                    yield _timed(chunk, scorer, folder)
+                    yield _timed(chunk, scorer, folder, during)
                     break
                 except InputError:
                     raise
@@ -69,8 +74,8 @@ def serial(scorer: Scorer, trials: "Trials | None" = None) -> Engine:
     return work
 
 
-def _timed(chunk: Chunk, scorer: Scorer, folder: Path) -> Done:
-    result = score_chunk(chunk, scorer)
+def _timed(chunk: Chunk, scorer: Scorer, folder: Path, during: Callable[[float], object]) -> Done:
+    result = score_chunk(chunk, scorer, during)
     start = time.perf_counter()
     done = save_chunk(folder, chunk, result)
     scorer.seconds["write"] += time.perf_counter() - start

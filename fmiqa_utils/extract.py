@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fmiqa_utils.engines import Engine, serial
+from fmiqa_utils.engines import Engine, Trials, serial
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.plan import plan
 from fmiqa_utils.provenance import hardware, versions
@@ -25,14 +25,16 @@ def run(
     transforms: Sequence[str] = ("none",),
     transform_pairs: int = 0,
     engine: Engine | None = None,
+    trials: Trials | None = None,
     strict: bool = False,
-    progress: Callable[[int, int, int], object] | None = None,
+    progress: Callable[[float, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
 ) -> dict:
     """Score all `pairs` into `folder`, going on where an earlier run stopped; returns the manifest.
 
-    `progress(done, total, failed)` counts pairs. `engine`: who scores, this process with `scorer` by default. `strict` turns the first
-    failure into InputError. A second run on the same folder waits for the first.
+    `progress(done, total, failed)` counts pairs, those under way in this process in part. `engine`: who scores, this process with
+    `scorer` and `trials` by default. `strict` turns the first failure into InputError. A second run on the same folder waits for the
+    first.
     """
     chunks = plan(pairs, scorer, transforms, transform_pairs)
     total = sum(chunks.size(i) for i in range(len(chunks)))
@@ -40,15 +42,16 @@ def run(
         start, windows = time.time(), 0
         kept = Kept(chunks, folder, say)
         found = len(kept.shards)
-        if progress:
-            progress(kept.pairs, total, 0)
-        for result in (engine or serial(scorer))(kept.to_do(), folder):
+        progress(kept.pairs, total, 0)
+        engine = engine or serial(
+            scorer, trials, lambda pairs: progress(kept.pairs + pairs, total, kept.failed)
+        )
+        for result in engine(kept.to_do(), folder):
             if result.failures and strict:
                 raise InputError(f"stopped at the first failure (--strict): {result.failures[0]['reason']}")
             kept.add(result)
             windows += result.windows
-            if progress:
-                progress(kept.pairs, total, kept.failed)
+            progress(kept.pairs, total, kept.failed)
         if found < len(chunks):
             kept.settle()
         ordered = [kept.shards[key] for key in chunks.keys]

@@ -1,80 +1,293 @@
 """Progress that a person sees: in a terminal, in a log, in a notebook, or in a notebook that `fmiqa report` runs."""
 
+import html
+import json
+import os
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TextIO, TypeVar
 
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from fmiqa_utils.console import err, say
 
-from fmiqa_utils.console import err
+CHANNEL = "FMIQA_PROGRESS"  # names the file that a notebook's kernel reports to while `fmiqa report` runs it
+TICK = 0.5  # s between two looks at what to show
+FIRST_LINES, LINE_EVERY = 2.0, 60.0  # s between two lines of a log: short at first, then longer
 
-LINE_EVERY = 60.0  # s
+T = TypeVar("T")
+
+
+class Update(Protocol):
+    """What says how far a task has come: `done` of `total` units, some of them `failed`. Fractions of a unit count.
+
+    total 0: the task has begun, and how much there is to do is not known yet.
+    """
+
+    def __call__(self, text: str, done: float, total: float, failed: int = 0, unit: str = "") -> None: ...
+
+
+_listener: ContextVar[Update | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def progress_bar(unit: str) -> Iterator[Callable[..., None]]:
-    """A bar with count, rate and ETA on stderr, lines where that is no terminal; yields update(text, done, total, failed=0)."""
-    if not err.is_terminal:
-        yield _progress_lines(unit)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TextColumn(unit + " · {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err) as bar:
-        tasks: dict[str, object] = {}
+def progress_bar(unit: str) -> Iterator[Update]:
+    """Show how far tasks have come, with count, rate and time left; yields `update(text, done, total, failed=0)`.
 
-        def update(text: str, done: int, total: int, failed: int = 0) -> None:
-            label = escape(f"{text} ({failed} failed)" if failed else text)
-            if text not in tasks:
-                tasks[text] = bar.add_task(label, total=total, rate="")
-            task = tasks[text]
-            speed = bar.tasks[bar.task_ids.index(task)].speed  # type: ignore[arg-type]
-            bar.update(task, completed=done, description=label, rate=_rate(speed) if speed else "")  # type: ignore[arg-type]
-
-        yield update
+    A task is shown from its first update on, and its time ticks between updates. In a terminal each task is a bar on stderr, in a log
+    some lines, in a notebook a bar below the cell; in a notebook that `fmiqa report` runs, the bar is on the report's console.
+    `track` inside the context reports here as well.
+    """
+    with _display(unit) as update:
+        token = _listener.set(update)
+        try:
+            yield update
+        finally:
+            _listener.reset(token)
 
 
-def _progress_lines(unit: str) -> Callable[..., None]:
-    """For a log: a line for each task at its end, and one a minute before."""
-    begun: dict[str, tuple[float, int]] = {}  # when, and how much was done then
-    said: dict[str, float] = {}
+def track(items: Sequence[T], text: str, unit: str) -> Iterator[T]:
+    """The items one by one; the enclosing `progress_bar`, if there is one, shows how many are done."""
+    update = _listener.get()
+    for done, item in enumerate(items):
+        if update:
+            update(text, done, len(items), unit=unit)
+        yield item
+    if update:
+        update(text, len(items), len(items), unit=unit)
 
-    def update(text: str, done: int, total: int, failed: int = 0) -> None:
+
+def _display(unit: str) -> AbstractContextManager[Update]:
+    if os.environ.get(CHANNEL) and _in_kernel():
+        return _to_file(Path(os.environ[CHANNEL]), unit)
+    if _in_kernel():
+        return _in_notebook(unit)
+    return _in_terminal(unit) if err.is_terminal else _in_log(unit)
+
+
+def _in_kernel() -> bool:
+    """True in a notebook's kernel; IPython is there if it was imported."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+# ---- one task ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Task:
+    """How far one task has come, and since when."""
+
+    text: str
+    unit: str
+    total: float
+    done: float
+    begun: float  # time.monotonic()
+    before: float  # done at the first update: a resumed run starts above 0
+    failed: int = 0
+    ended: float | None = None
+
+    def update(self, done: float, total: float, failed: int, now: float) -> None:
+        """Take the latest count; the clock of the rate starts where the first one is known."""
+        if not self.total:
+            self.begun, self.before = now, done
+        self.done, self.total, self.failed = done, total, failed
+        self.ended = (self.ended or now) if 0 < total <= done else None
+
+    def rate(self, now: float) -> float:
+        """Units per second since the first update, 0 where nothing is known yet."""
+        seconds = (self.ended or now) - self.begun
+        return (self.done - self.before) / seconds if self.done > self.before and seconds > 0 else 0.0
+
+    def numbers(self, now: float) -> str:
+        """Count, rate, time spent and time left in words."""
+        if not self.total:
+            return f"starting · {duration(now - self.begun)}"
+        rate = self.rate(now)
+        parts = [f"{int(self.done):,} of {int(self.total):,} {self.unit}"]
+        parts += [rate_text(rate)] if rate else []
+        parts.append(duration((self.ended or now) - self.begun))
+        if rate and self.done < self.total:
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
+        return " · ".join(parts)
+
+    @property
+    def label(self) -> str:
+        """The task's name, with how many failed."""
+        return f"{self.text} ({self.failed} failed)" if self.failed else self.text
+
+
+class Tasks:
+    """The tasks of one `progress_bar`, in the order in which they began."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.all: dict[str, Task] = {}
+
+    def update(self, text: str, done: float, total: float, failed: int = 0, unit: str = "") -> Task:
+        """The task called `text` with its latest count."""
         now = time.monotonic()
-        start, before = begun.setdefault(text, (now, done))
-        if done < total and now - said.setdefault(text, now) < LINE_EVERY:
-            return
-        said[text] = now
-        rate = (done - before) / (now - start) if done > before else 0.0
-        left = f", {_duration((total - done) / rate)} left" if rate and done < total else ""
-        speed = f", {_rate(rate)}" if rate else ""
-        err.print(
-            f"{text}: {done:,} of {total:,} {unit}{f' ({failed} failed)' if failed else ''}{speed}{left}"
-        )
-
-    return update
+        known = self.all.get(text)
+        if known is None or (known.ended is not None and done < total):  # the same again, in another chapter
+            self.all[text] = Task(text, unit or self.unit, 0, 0, now, 0)
+        task = self.all[text]
+        task.update(done, total, failed, now)
+        return task
 
 
-def _rate(per_s: float) -> str:
+def rate_text(per_s: float) -> str:
+    """ "3.2/s", or "12.0/min" where a second shows too little."""
     return f"{per_s:.1f}/s" if per_s >= 1 else f"{60 * per_s:.1f}/min"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """ "40 s", "12 min" or "3.5 h"."""
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min")):
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 3600:.1f} h"
+
+
+# ---- where it is shown ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _in_terminal(unit: str) -> Iterator[Update]:
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
+    from rich.progress import Task as Bar
+    from rich.text import Text
+
+    tasks, bars = Tasks(unit), dict[str, TaskID]()
+
+    class Numbers(ProgressColumn):
+        def render(self, task: Bar) -> Text:  # several times a second: the time ticks between two updates
+            return Text(tasks.all[task.fields["name"]].numbers(time.monotonic()))
+
+    with Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), Numbers(), console=err) as shown:
+
+        def update(text: str, done: float, total: float, failed: int = 0, unit: str = "") -> None:
+            task = tasks.update(text, done, total, failed, unit)
+            if text not in bars:
+                bars[text] = shown.add_task("", name=text)
+            shown.update(bars[text], completed=done, total=total or None, description=escape(task.label))
+
+        yield update
+
+
+@contextmanager
+def _in_log(unit: str) -> Iterator[Update]:
+    """A line at a task's start, one at its end, and more and more seldom between: a log of hours stays short."""
+    tasks = Tasks(unit)
+    pauses: dict[str, tuple[float, float]] = {}  # the next line's time, and the pause after it
+
+    def update(text: str, done: float, total: float, failed: int = 0, unit: str = "") -> None:
+        ended = text in tasks.all and tasks.all[text].ended is not None
+        task, now = tasks.update(text, done, total, failed, unit), time.monotonic()
+        due, pause = pauses.get(text, (now, FIRST_LINES))
+        if now >= due or (task.ended is not None and not ended):
+            pauses[text] = (now + pause, min(1.5 * pause, LINE_EVERY))
+            say(f"{task.label}: {task.numbers(now)}")
+
+    yield update
+
+
+@contextmanager
+def _in_notebook(unit: str) -> Iterator[Update]:
+    """A bar for each task below the cell, without widgets: text for front ends that show no HTML."""
+    from IPython.display import display, update_display
+
+    tasks, name = Tasks(unit), f"fmiqa-progress-{time.monotonic_ns()}"
+    shown = {"text/html": "", "text/plain": "…"}
+    display(shown, raw=True, display_id=name)
+
+    def draw() -> None:
+        nonlocal shown
+        if tasks.all and (latest := _bundle(list(tasks.all.values()), time.monotonic())) != shown:
+            shown = latest
+            update_display(shown, raw=True, display_id=name)
+
+    with _every(TICK, draw):
+        yield tasks.update  # type: ignore[misc]
+
+
+def _bundle(tasks: list[Task], now: float) -> dict[str, str]:
+    """The tasks as a MIME bundle: a bar and words, or words alone."""
+    rows = "".join(
+        f'<div><progress value="{t.done:.6g}" max="{t.total or 1:.6g}"></progress> '
+        f"{html.escape(t.label)}: {html.escape(t.numbers(now))}</div>"
+        for t in tasks
+    )
+    return {"text/html": rows, "text/plain": "\n".join(f"{t.label}: {t.numbers(now)}" for t in tasks)}
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Call `act` now and then on a thread of its own, and once more at the end."""
+    stop, context = threading.Event(), copy_context()
+
+    def tick() -> None:
+        while not stop.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=context.run, args=(tick,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        act()
+
+
+# ---- from a kernel to the process that runs the notebook -------------------------------------------------------------------
+
+
+@contextmanager
+def _to_file(path: Path, unit: str) -> Iterator[Update]:
+    """Every update is a line of JSON in `path`, at most a few a second for each task."""
+    last: dict[str, float] = {}
+    with path.open("a", encoding="utf-8") as file:
+
+        def update(text: str, done: float, total: float, failed: int = 0, unit: str = unit) -> None:
+            now = time.monotonic()
+            if done < total and now - last.get(text, -TICK) < TICK / 2:
+                return
+            last[text] = now
+            file.write(json.dumps([text, done, total, failed, unit]) + "\n")
+            file.flush()
+
+        yield update
+
+
+@contextmanager
+def heard(folder: Path, update: Update) -> Iterator[None]:
+    """Inside, kernels that are started here report to `update` (through a file in `folder`)."""
+    path = folder / f".progress-{os.getpid()}"
+    path.write_bytes(b"")
+    before = os.environ.get(CHANNEL)
+    os.environ[CHANNEL] = str(path)
+    try:
+        with path.open(encoding="utf-8") as lines, _every(TICK / 2, lambda: _pass_on(lines, update)):
+            yield
+    finally:
+        os.environ.pop(CHANNEL)
+        if before is not None:
+            os.environ[CHANNEL] = before
+        path.unlink(missing_ok=True)
+
+
+def _pass_on(lines: TextIO, update: Update) -> None:
+    """What was written since the last time; a line that is not finished waits for the next."""
+    while True:
+        place = lines.tell()
+        line = lines.readline()
+        if not line.endswith("\n"):
+            lines.seek(place)
+            return
+        update(*json.loads(line))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def extract_run(
     device: str = "auto",
     batch: int = 0,
     strict: bool = False,
-    progress: Callable[[str, int, int, int], object] | None = None,
+    progress: Callable[[str, float, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
 ) -> list[dict]:
     """Score `pairs` with every chosen (backbone, weights) and remember the result as run `name`; returns the manifests.
@@ -113,12 +114,12 @@ def extract_run(
     _look_before(pairs, settings.small_images, strict, say)
     folders, manifests = [], []
     for backbone, weights in chosen:
+        progress(backbone, 0, 0, 0)  # loading takes seconds
         model = load_backbone(
             backbone, weights, normalize=normalize, precision=precision, device=pick_device(device)
         )
         scorer = Scorer(model, settings, batch=batch)
         folder = run_folder(pairs, scorer, transforms, transform_pairs)
-        report = (lambda *a, b=backbone: progress(b, *a)) if progress else None
         manifests.append(
             run(
                 pairs,
@@ -127,7 +128,7 @@ def extract_run(
                 transforms=transforms,
                 transform_pairs=transform_pairs,
                 strict=strict,
-                progress=report,
+                progress=partial(progress, backbone),
                 say=say,
             )
         )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.distances import DISTANCES, VARIANTS
 from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
-from fmiqa_utils.engines import Spec, Trials, Workers, serial
+from fmiqa_utils.engines import Spec, Trials, Workers
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import run
 from fmiqa_utils.features import SMALL_IMAGES, WINDOW, fitted_size, window_boxes
@@ -197,7 +198,7 @@ def run_sweep(
     jobs: list[Job],
     workers: Workers | None = None,
     *,
-    progress: Callable[[str, int, int, int], object] = lambda *_: None,
+    progress: Callable[[str, float, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
 ) -> list[str]:
     """Score every job, skipping what is done; saves a run per dataset and returns the runs' names.
@@ -209,16 +210,15 @@ def run_sweep(
     folders: dict[int, Path] = {}
     device = "cpu" if workers else pick_device()  # with workers this process only plans
     for spec in dict.fromkeys(job.spec for job in jobs):
+        own = [i for i, job in enumerate(jobs) if job.spec == spec]
+        progress(_label(jobs[own[0]]), 0, 0, 0)  # loading takes seconds
         model = load_backbone(
             spec.backbone, spec.weights, normalize=spec.normalize, precision=spec.precision, device=device
         )
         scorer = Scorer(model, spec.settings, batch=spec.batch)
-        engine = workers(spec) if workers else serial(scorer, Trials(say))
-        for i, job in enumerate(jobs):
-            if job.spec != spec:
-                continue
+        engine, trials = (workers(spec), None) if workers else (None, Trials(say))
+        for i, job in ((i, jobs[i]) for i in own):
             folders[i] = run_folder(job.pairs, scorer, sweep.transforms, sweep.transform_pairs)
-            label = f"{job.dataset} · {spec.backbone} · {spec.normalize}"
             run(
                 job.pairs,
                 scorer,
@@ -226,12 +226,17 @@ def run_sweep(
                 transforms=sweep.transforms,
                 transform_pairs=sweep.transform_pairs,
                 engine=engine,
-                progress=lambda *n, name=label: progress(name, *n),
+                trials=trials,
+                progress=partial(progress, _label(job)),
                 say=say,
             )
     for dataset, name in names.items():
         save_run(name, [folders[i] for i, job in enumerate(jobs) if job.dataset == dataset])
     return list(names.values())
+
+
+def _label(job: Job) -> str:
+    return f"{job.dataset} · {job.spec.backbone} · {job.spec.normalize}"
 
 
 def sweep_name(dataset: str) -> str:

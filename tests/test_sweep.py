@@ -1,6 +1,5 @@
 """A sweep end to end on small images: plan, estimate, YAML, engines, leaderboard, and going on."""
 
-import io
 import json
 from pathlib import Path
 
@@ -8,13 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 from typer.testing import CliRunner
 
 from fmiqa_utils.cli import app
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.progress import progress_bar
 from fmiqa_utils.runs import load_run
 from fmiqa_utils.sweep import Sweep, estimate, jobs_of, read_sweep, sweep_name, workers_of
 
@@ -104,24 +100,6 @@ def test_a_sweep_scores_compares_and_goes_on(folder: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in (folder / "scores").rglob("*.parquet")} == before
 
 
-def test_a_log_has_a_line_for_each_task_and_one_a_minute(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = iter([0.0, 10.0, 70.0, 100.0, 200.0])
-    monkeypatch.setattr("fmiqa_utils.progress.time.monotonic", lambda: next(now))
-    with progress_bar("pairs") as update:
-        update("live · dino", 100, 1000)  # found at the start
-        update("live · dino", 110, 1000)
-        update("live · dino", 380, 1000, 2)
-        update("live · dino", 1000, 1000, 2)
-        update("csiq · dino", 866, 866)
-    assert capsys.readouterr().err.splitlines() == [
-        "live · dino: 380 of 1,000 pairs (2 failed), 4.0/s, 3 min left",
-        "live · dino: 1,000 of 1,000 pairs (2 failed), 9.0/s",
-        "csiq · dino: 866 of 866 pairs",
-    ]
-
-
 def test_a_yaml_file_and_the_options_that_win_over_it(folder: Path) -> None:
     file = folder / "sweep.yaml"
     file.write_text("datasets: demo\nbackbones: [timm:resnet10t]\nweights: untrained\ndistances: [l2]\n")
@@ -204,18 +182,3 @@ def test_two_tables_of_one_name_are_refused_before_any_work(tmp_path: Path) -> N
         tables.append(f"csv:{tmp_path / place / 'pairs.csv'}")
     with pytest.raises(InputError, match=r"one name in every table \(csv:pairs, csv:pairs\)"):
         jobs_of(Sweep(tables, ["timm:resnet10t"], "untrained", direction="higher"))
-
-
-def test_a_terminal_has_one_bar_for_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    bars = []
-    monkeypatch.setattr("fmiqa_utils.progress.err", Console(force_terminal=True, file=io.StringIO()))
-    monkeypatch.setattr(
-        Progress,
-        "add_task",
-        lambda self, *a, _add=Progress.add_task, **k: bars.append(a) or _add(self, *a, **k),
-    )
-    with progress_bar("pairs") as update:
-        for done in range(5):
-            update("a [b] c", done, 5)
-            update("d", done, 5)
-    assert bars == [("a \\[b] c",), ("d",)]
