@@ -10,6 +10,7 @@ from urllib.parse import quote
 import nbformat
 
 from fmiqa_utils.compare import CAPTION, leaderboard, side_by_side
+from fmiqa_utils.provenance import commit
 from fmiqa_utils.report import findings
 from fmiqa_utils.runs import Run, load_run, plain, short_name
 from fmiqa_utils.storage import write_atomically
@@ -35,8 +36,11 @@ TAGS = {
 ATTRIBUTES = {"img": ["src", "alt", "width"], "table": ["class"], "th": ["scope"], "td": ["colspan"]}
 
 
-def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
-    """Write the page of `run` from its executed notebooks to `path`, atomically; returns the headline."""
+def write_page(path: Path, run: Run, executed: Sequence[Path], *, command: str = "") -> str:
+    """Write the page of `run` from its executed notebooks to `path`, atomically; returns the headline.
+
+    `command`: what the user typed, for the page's provenance.
+    """
     from jinja2 import Environment
 
     chapters = [chapter(p) for p in executed]
@@ -50,9 +54,8 @@ def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
         for c, p in zip(chapters, executed, strict=True)
         for text in findings(p)
     ]
-    m = run.manifests[0]
     environment = Environment(autoescape=True)
-    page = environment.from_string((TEMPLATES / "page.html.j2").read_text()).render(
+    page = environment.from_string((TEMPLATES / "page.html.j2").read_text(encoding="utf-8")).render(
         title=f"What foundation models see in {run.dataset}",
         run=run.name,
         date=_now(),
@@ -62,7 +65,7 @@ def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
         facts=facts(run),
         findings=found,
         chapters=chapters,
-        versions=list((m["versions"] | m["hardware"]).items()),
+        provenance=provenance(run, command),
         css=_raw("page.css"),
         js=_raw("page.js"),
     )
@@ -81,7 +84,7 @@ def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) ->
     board = side_by_side(leaderboard(runs, n_resamples=n_resamples))
     page = (
         Environment(autoescape=True)
-        .from_string((TEMPLATES / "index.html.j2").read_text())
+        .from_string((TEMPLATES / "index.html.j2").read_text(encoding="utf-8"))
         .render(
             date=_now(),
             runs=[dict(facts(r)) | _index_line(r) for r in runs],
@@ -122,6 +125,24 @@ def facts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
+def provenance(run: Run, command: str = "") -> list[tuple[str, str]]:
+    """What the numbers of `run` come from: command, code, labels, weights of every backbone, versions, machine."""
+    first = run.manifests[0]
+    code = " ".join(filter(None, (str(first["versions"].get("fmiqa", "")), commit())))
+    labels = f"{first['label_source'] or run.dataset}, sha256 of the table {first['labels_sha256'][:16]}"
+    rows = [("command", command)] if command else []
+    rows += [("fmiqa", code), ("labels", labels)]
+    rows += [
+        (
+            short_name(m["backbone"]),
+            f"weights {m['weights']}, sha256 {m['weights_sha256'][:16]}; normalize {m['normalize']}, {m['precision']}",
+        )
+        for m in run.manifests
+    ]
+    facts = {**first["versions"], **first["hardware"]}
+    return rows + [(name, str(value)) for name, value in facts.items() if name != "fmiqa"]
+
+
 def chapter(executed: Path) -> dict[str, str]:
     """An executed notebook as {title, anchor, html}."""
     from nbconvert import HTMLExporter
@@ -156,4 +177,4 @@ def allowed(output: str) -> str:
 def _raw(name: str):  # type: ignore[no-untyped-def]
     from markupsafe import Markup
 
-    return Markup((TEMPLATES / name).read_text())
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

@@ -12,6 +12,13 @@ def project_root() -> Path:
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
 
+def notebooks_root() -> Path:
+    """The notebooks: the checkout's, or those that came with the installed package."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent
+    return checkout / "notebooks" if (checkout / "pyproject.toml").is_file() else package / "notebooks"
+
+
 def data_root() -> Path:
     """Datasets live here, one folder each: `$FMIQA_DATA`, else `data/` of the checkout."""
     return Path(os.environ.get("FMIQA_DATA") or project_root() / "data")

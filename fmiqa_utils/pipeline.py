@@ -1,16 +1,28 @@
 """`fmiqa report`: the notebooks in order, only those whose inputs changed, then the page."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.images import file_facts
-from fmiqa_utils.page import write_index, write_page
-from fmiqa_utils.paths import figures_root, project_root, reports_root
-from fmiqa_utils.report import check_parameters, is_finished, notebook_key, notebook_parameters, run_notebook
-from fmiqa_utils.runs import known_runs, load_run, plain, run_material
-from fmiqa_utils.scores import digest
+from fmiqa_utils.paths import figures_root, notebooks_root, reports_root
+from fmiqa_utils.progress import Update, silent
+from fmiqa_utils.report import (
+    check_parameters,
+    is_finished,
+    notebook_key,
+    notebook_parameters,
+    package_digest,
+    read_record,
+    run_notebook,
+)
+from fmiqa_utils.runs import known_runs, plain, run_material
+from fmiqa_utils.scores import digest, sole_writer
+from fmiqa_utils.storage import write_atomically
 
 EXTRACT = "01_extract.ipynb"
 READERS = (
@@ -21,6 +33,8 @@ READERS = (
     "06_published_results.ipynb",
 )
 TRAIN = "07_loda.ipynb"  # hours on a real dataset: there only with --set loda_preset=…
+FOLDERS = ("root", "results")  # parameters that name a folder or a file
+Say = Callable[[str], object]
 
 
 def make_report(
@@ -28,51 +42,105 @@ def make_report(
     given: Mapping[str, object],
     *,
     notebooks: Path | None = None,
-    progress: Callable[[str, int, int], object] = lambda *_: None,
+    command: str = "",
+    progress: Update = silent,
+    say: Say = lambda _: None,
 ) -> tuple[Path, str]:
     """Execute what changed and write reports/RUN/index.html; returns its path and the headline.
 
-    `given` are notebook parameters by name; each notebook gets those it declares. Raises InputError for a parameter that no notebook
-    declares or of a wrong type, before anything runs, and for a notebook that fails; the last good page stays.
+    `given` are notebook parameters by name; each notebook gets those it declares. Paths in them are taken from the current folder.
+    `progress` hears of notebooks, cells, and what is counted inside them. `command` is how the page says that it was made. Raises
+    InputError for a parameter that no notebook declares or of a wrong type, before anything runs, and for a notebook that fails; the
+    last good page stays.
     """
+    given = absolute_paths(given)
     trained = (TRAIN,) if given.get("dataset", "demo") == "demo" or "loda_preset" in given else ()
-    return _executed(run, given, (EXTRACT, *READERS, *trained), notebooks, progress)
+    return _executed(_Job(run, given, (EXTRACT, *READERS, *trained), notebooks, command, progress, say))
 
 
 def report_run(
-    run: str, *, progress: Callable[[str, int, int], object] = lambda *_: None
+    run: str, *, command: str = "", progress: Update = silent, say: Say = lambda _: None
 ) -> tuple[Path, str]:
     """The report of a run that is scored already, such as a sweep's: every chapter but extraction and training."""
-    return _executed(run, {}, READERS, None, progress)
+    return _executed(_Job(run, {}, READERS, None, command, progress, say))
 
 
-def _executed(
-    run: str,
-    given: Mapping[str, object],
-    names: Sequence[str],
-    notebooks: Path | None,
-    progress: Callable[[str, int, int], object],
-) -> tuple[Path, str]:
-    folder = notebooks or project_root() / "notebooks"
-    sources = [p for p in (folder / name for name in names) if p.is_file()]
-    given = {**given, "run": run}
-    own = _shares(sources, given)
-    executed = []
-    for done, source in enumerate(sources):
-        progress("notebooks", done, len(sources))
-        destination = reports_root() / plain(run) / "notebooks" / source.name
-        material = _dataset_material(given) if source.name == EXTRACT else run_material(run)
-        key = notebook_key(source, own[source], material)
-        if not (is_finished(destination, key) and _figures_exist(run, source)):
-            run_notebook(source, destination, own[source], key)
-        executed.append(destination)
-    progress("notebooks", len(sources), len(sources))
-    page = reports_root() / plain(run) / "index.html"
-    headline = write_page(page, load_run(run), executed)
-    reported = [name for name in known_runs() if (reports_root() / plain(name) / "index.html").is_file()]
-    if len(reported) > 1:
-        write_index(reports_root() / "index.html", reported)
-    return page, headline
+def absolute_paths(given: Mapping[str, object]) -> dict[str, object]:
+    """`given` with every path made absolute: a notebook's kernel stands in another folder than the user.
+
+    Paths are those of a `csv:` dataset, of a weights file, and the parameters `FOLDERS`.
+    """
+    found = dict(given)
+    for name in FOLDERS:
+        if found.get(name):
+            found[name] = _absolute(str(found[name]))
+    dataset, weights = str(found.get("dataset", "")), str(found.get("weights", ""))
+    if dataset.startswith("csv:"):
+        found["dataset"] = "csv:" + _absolute(dataset.removeprefix("csv:"))
+    if weights and Path(weights).expanduser().is_file():
+        found["weights"] = _absolute(weights)
+    return found
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A report to be made: of which run, with which parameters, from which notebooks, and who hears of it."""
+
+    run: str
+    given: Mapping[str, object]
+    names: Sequence[str]
+    notebooks: Path | None
+    command: str
+    progress: Update
+    say: Say
+
+    @property
+    def folder(self) -> Path:
+        return reports_root() / plain(self.run)
+
+
+def _executed(job: _Job) -> tuple[Path, str]:
+    sources = [p for p in ((job.notebooks or notebooks_root()) / name for name in job.names) if p.is_file()]
+    given = {**job.given, "run": job.run}
+    parameters = _shares(sources, given)
+    with _alone(job.folder, job.say):
+        executed = []
+        for done, source in enumerate(sources):
+            job.progress("report", done, len(sources), unit="notebooks")
+            executed.append(_one_notebook(job, source, given, parameters[source]))
+        job.progress("report", len(sources), len(sources), unit="notebooks")
+        headline = _page(job, executed)
+        _index()
+    return job.folder / "index.html", headline
+
+
+def _one_notebook(
+    job: _Job, source: Path, given: Mapping[str, object], parameters: Mapping[str, object]
+) -> Path:
+    """`source` executed, unless it was with the same inputs; returns the executed notebook."""
+    destination = job.folder / "notebooks" / source.name
+    material: list[object] = [_dataset_material(given) if source.name == EXTRACT else run_material(job.run)]
+    if results := str(parameters.get("results") or ""):
+        material.append(_facts_below(Path(results)))
+    key = notebook_key(source, parameters, material)
+    figures = figures_root() / plain(job.run)
+    if not is_finished(destination, key, figures):
+        run_notebook(source, destination, parameters, key, figures=figures, update=job.progress)
+    return destination
+
+
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """Hold the report's lock, and clear away what a killed one left behind."""
+    with sole_writer(folder, waiting=say):
+        for name in (".running-*", ".progress-*"):
+            for leftover in (folder / "notebooks").glob(name):
+                leftover.unlink(missing_ok=True)
+        yield
 
 
 def _shares(sources: list[Path], given: Mapping[str, object]) -> dict[Path, dict[str, object]]:
@@ -88,10 +156,53 @@ def _shares(sources: list[Path], given: Mapping[str, object]) -> dict[Path, dict
     }
 
 
+def _page(job: _Job, executed: Sequence[Path]) -> str:
+    """Write the page, unless nothing that it shows has changed; returns the headline."""
+    page, record = job.folder / "index.html", job.folder / "page.json"
+    chapters = [read_record(p) for p in executed]
+    key = digest(chapters, package_digest(), run_material(job.run))
+    known = _read_json(record)
+    if page.is_file() and known.get("key") == key:
+        return str(known["headline"])
+    from fmiqa_utils.page import write_page
+    from fmiqa_utils.runs import load_run
+
+    job.progress("page", 0, 0, unit="chapters")
+    headline = write_page(page, load_run(job.run), executed, command=job.command)
+    job.progress("page", len(executed), len(executed), unit="chapters")
+    write_atomically(record, json.dumps({"key": key, "headline": headline}).encode())
+    return headline
+
+
+def _index() -> None:
+    """The page over all reports, where there are several and one of them has changed."""
+    names = [name for name in known_runs() if (reports_root() / plain(name) / "index.html").is_file()]
+    if len(names) < 2:
+        return
+    page, record = reports_root() / "index.html", reports_root() / "index.json"
+    key = digest(package_digest(), {name: run_material(name) for name in names})
+    if page.is_file() and _read_json(record).get("key") == key:
+        return
+    from fmiqa_utils.page import write_index
+
+    write_index(page, names)
+    write_atomically(record, json.dumps({"key": key}).encode())
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    """What a record says; nothing where it is not there or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _dataset_material(given: Mapping[str, object]) -> str:
     """A hash of the dataset's labels and of the sizes and times of its images."""
     options = {k: str(given[k]) for k in ("labels", "direction") if given.get(k)}
-    pairs = load_pairs(str(given["dataset"]), given.get("root") or None, **options)  # type: ignore[arg-type]
+    root = str(given["root"]) if given.get("root") else None
+    pairs = load_pairs(str(given.get("dataset", "demo")), root, **options)
     files = sorted({*pairs["ref_path"], *pairs["dist_path"]})
     weights = Path(str(given.get("weights", "")))
     facts = [tuple(file_facts(f)) for f in files] + (
@@ -100,7 +211,7 @@ def _dataset_material(given: Mapping[str, object]) -> str:
     return digest(pairs.astype(str).values.tolist(), facts)
 
 
-def _figures_exist(run: str, source: Path) -> bool:
-    """False if a notebook that draws has no figure on disk."""
-    drawn = (figures_root() / plain(run)).glob(f"{source.stem[:2]}_*.svg")
-    return source.name == EXTRACT or any(drawn)
+def _facts_below(place: Path) -> list[tuple[str, ...]]:
+    """Name, size and time of a file, or of the files in a folder."""
+    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    return [(str(p), *map(str, file_facts(p))) for p in files]

@@ -17,6 +17,7 @@ from fmiqa_utils.console import err, say
 
 CHANNEL = "FMIQA_PROGRESS"  # names the file that a notebook's kernel reports to while `fmiqa report` runs it
 TICK = 0.5  # s between two looks at what to show
+UNEVEN = ("cells", "notebooks", "chapters")  # units that take different times: a rate would mislead
 FIRST_LINES, LINE_EVERY = 2.0, 60.0  # s between two lines of a log: short at first, then longer
 
 T = TypeVar("T")
@@ -29,6 +30,10 @@ class Update(Protocol):
     """
 
     def __call__(self, text: str, done: float, total: float, failed: int = 0, unit: str = "") -> None: ...
+
+
+def silent(text: str, done: float, total: float, failed: int = 0, unit: str = "") -> None:
+    """An `Update` that nobody sees."""
 
 
 _listener: ContextVar[Update | None] = ContextVar("listener", default=None)
@@ -108,7 +113,7 @@ class Task:
         """Count, rate, time spent and time left in words."""
         if not self.total:
             return f"starting · {duration(now - self.begun)}"
-        rate = self.rate(now)
+        rate = 0.0 if self.unit in UNEVEN else self.rate(now)
         parts = [f"{int(self.done):,} of {int(self.total):,} {self.unit}"]
         parts += [rate_text(rate)] if rate else []
         parts.append(duration((self.ended or now) - self.begun))
@@ -266,19 +271,14 @@ def _to_file(path: Path, unit: str) -> Iterator[Update]:
 
 
 @contextmanager
-def heard(folder: Path, update: Update) -> Iterator[None]:
-    """Inside, kernels that are started here report to `update` (through a file in `folder`)."""
-    path = folder / f".progress-{os.getpid()}"
+def heard(folder: Path, update: Update) -> Iterator[dict[str, str]]:
+    """Yields the environment of a kernel that reports to `update`, through a file in `folder`."""
+    path = folder / f".progress-{os.getpid()}-{threading.get_ident()}"
     path.write_bytes(b"")
-    before = os.environ.get(CHANNEL)
-    os.environ[CHANNEL] = str(path)
     try:
         with path.open(encoding="utf-8") as lines, _every(TICK / 2, lambda: _pass_on(lines, update)):
-            yield
+            yield {CHANNEL: str(path)}
     finally:
-        os.environ.pop(CHANNEL)
-        if before is not None:
-            os.environ[CHANNEL] = before
         path.unlink(missing_ok=True)
 
 

@@ -2,9 +2,14 @@
 
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-import torch
+from fmiqa_utils.paths import project_root
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "fmiqa",
@@ -31,8 +36,32 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware(device: torch.device) -> dict[str, object]:
+def commit() -> str:
+    """The checkout's commit, with "+ changes" where files differ from it; "" where the package is not in a checkout."""
+    root = project_root()
+    if not (root / ".git").exists():
+        return ""
+    try:
+        words = [
+            "git",
+            "-C",
+            str(root),
+            "describe",
+            "--always",
+            "--abbrev=12",
+            "--exclude=*",
+            "--dirty= + changes",
+        ]
+        found = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git here, or not for this user
+        return ""
+    return found.stdout.strip()
+
+
+def hardware(device: "torch.device") -> dict[str, object]:
     """The device that ran the model, the machine's processor and the threads used."""
+    import torch
+
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "machine": platform.machine(),
@@ -41,8 +70,10 @@ def hardware(device: torch.device) -> dict[str, object]:
     }
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str = "auto") -> "torch.device":
     """ "auto": a GPU if there is one, else the CPU; any other name is torch's."""
+    import torch
+
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

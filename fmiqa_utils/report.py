@@ -1,5 +1,6 @@
 """Notebooks as a pipeline stage: check their parameters, execute them with papermill, and know for certain that they finished."""
 
+import hashlib
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.paths import project_root
+from fmiqa_utils.progress import Update, silent
 from fmiqa_utils.scores import digest
 from fmiqa_utils.storage import write_atomically
 
@@ -69,34 +70,63 @@ def _typed(path: Path, parameter: Parameter, value: object) -> object:
     raise InputError(f"{path.name}: {parameter.name} must be {kind} ({parameter.help}), not {value!r}.")
 
 
-def package_digest() -> str:
-    """sha256 over the package's own source: a changed function makes every notebook run again."""
+def package_digest(*suffixes: str) -> str:
+    """sha256 over the package's own files, or over those that end with one of `suffixes`."""
     folder = Path(__file__).parent
     files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return digest([(str(p.relative_to(folder)), digest(p.read_bytes().hex())) for p in files])
+    chosen = [p for p in files if not suffixes or p.suffix in suffixes]
+    return digest([(str(p.relative_to(folder)), digest(p.read_bytes().hex())) for p in chosen])
 
 
 def notebook_key(source: Path, parameters: Mapping[str, object], material: object) -> str:
-    """sha256 of all that a notebook's outputs depend on."""
-    return digest(source.read_text(), dict(parameters), package_digest(), material)
+    """sha256 of all that a notebook's outputs depend on; the page's templates are not among it."""
+    code = package_digest(".py", ".csv")
+    return digest(source.read_text(encoding="utf-8"), dict(parameters), code, material)
 
 
-def is_finished(destination: Path, key: str) -> bool:
-    """True if `destination` was written by a run with this `key` that came to its end."""
-    record = destination.with_suffix(".json")
-    return destination.is_file() and record.is_file() and json.loads(record.read_text())["key"] == key
+def is_finished(destination: Path, key: str, figures: Path | None = None) -> bool:
+    """True if `destination` is, to the byte, what a run with this `key` wrote that came to its end.
+
+    The figures that it drew must still be in the folder `figures`.
+    """
+    record = read_record(destination)
+    if record.get("key") != key or not destination.is_file():
+        return False
+    drawn = record.get("figures") or []
+    if figures is not None and isinstance(drawn, list) and not all((figures / n).is_file() for n in drawn):
+        return False
+    return record.get("sha256") == hashlib.sha256(destination.read_bytes()).hexdigest()
+
+
+def read_record(destination: Path) -> dict[str, object]:
+    """What was written beside an executed notebook after its end: key, sha256, seconds, figures. {} where there is no whole record."""
+    try:
+        record = json.loads(destination.with_suffix(".json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def run_notebook(
-    source: Path, destination: Path, parameters: Mapping[str, object], key: str, timeout: int | None = None
+    source: Path,
+    destination: Path,
+    parameters: Mapping[str, object],
+    key: str,
+    *,
+    figures: Path | None = None,
+    update: Update = silent,
+    timeout: int | None = None,
 ) -> float:
     """Execute `source` into `destination` in this interpreter's kernel; returns seconds.
 
-    The notebook and its record of completion appear only when every cell has run; a failed one is kept as NAME.failed.ipynb. Raises
-    InputError that names the notebook, the cell and the error.
+    `update` hears of its cells and of the progress inside them. The notebook and its record of completion appear only when every cell
+    has run; a failed one is kept as NAME.failed.ipynb. What it draws into the folder `figures` (files that begin with its number) is
+    noted in the record. Raises InputError that names the notebook, the cell and the error.
     """
-    import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError
+
+    from fmiqa_utils.notebook_engine import execute
 
     parameters = check_parameters(source, parameters)
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -104,19 +134,8 @@ def run_notebook(
     temporary = destination.with_name(f".running-{os.getpid()}-{destination.name}")
     start = time.time()
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(temporary),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(project_root() / "notebooks") if (project_root() / "notebooks").is_dir() else None,
-            execution_timeout=timeout,
-            extra_arguments=[
-                "--log-level=ERROR"
-            ],  # not a warning per chapter that the kernel talks on loopback
-        )
-    except papermill.PapermillExecutionError as error:
+        execute(source, temporary, parameters, update, timeout)
+    except PapermillExecutionError as error:
         os.replace(temporary, failed)
         raise InputError(
             f"{source.name} failed in cell {error.cell_index}: {error.ename}: {_first_line(error.evalue)} (kept as {failed.name})"
@@ -130,10 +149,16 @@ def run_notebook(
     except BaseException:  # Ctrl-C and the like: nothing half-run stays behind
         temporary.unlink(missing_ok=True)
         raise
-    os.replace(temporary, destination)
     seconds = round(time.time() - start, 2)
+    record = {
+        "key": key,
+        "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
+        "seconds": seconds,
+        "figures": sorted(p.name for p in figures.glob(f"{source.name[:3]}*")) if figures else [],
+    }
+    os.replace(temporary, destination)  # a kill before the next line leaves a record that does not fit
+    write_atomically(destination.with_suffix(".json"), json.dumps(record).encode())
     failed.unlink(missing_ok=True)
-    write_atomically(destination.with_suffix(".json"), json.dumps({"key": key, "seconds": seconds}).encode())
     return seconds
 
 

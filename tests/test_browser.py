@@ -121,7 +121,7 @@ def test_the_report_page(browser, run: Path, tmp_path: Path) -> None:  # type: i
     table.locator("th button").nth(2).click()
     assert column(2) == ["1,200", "10", "9"]
     with page.expect_download() as download:
-        page.locator("button.csv").first.click()
+        page.get_by_role("button", name="download as CSV").first.click()
     saved = pd.read_csv(download.value.path())
     assert saved["name"].tolist() == ["c", "b", "a"]
     assert saved["srcc"].tolist() == [0.75, 0.5, -0.25]

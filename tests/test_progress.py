@@ -39,6 +39,12 @@ def test_what_was_found_at_the_start_is_not_taken_for_speed() -> None:
     assert task.label == "live (2 failed)"
 
 
+def test_unlike_steps_have_no_rate() -> None:
+    task = Task("report", "notebooks", 7, 0, begun=0.0, before=0)
+    task.update(2, 7, 0, now=100.0)
+    assert task.numbers(100.0) == "2 of 7 notebooks · 100 s"
+
+
 def test_a_log_has_lines_at_start_and_end_and_fewer_and_fewer_between(
     clock: Iterator[list[float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,10 +103,12 @@ def test_track_reports_to_the_bar_around_it(capsys: pytest.CaptureFixture[str]) 
 def test_a_kernel_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_in_kernel", lambda: True)
     got = []
-    with heard(tmp_path, lambda *a: got.append(a)), progress_bar("pairs") as update:
-        update("demo", 3, 10, 1)
-        update("demo", 4, 10, 1)  # too soon after the last
-        update("demo", 10, 10, 1)
+    with heard(tmp_path, lambda *a: got.append(a)) as environment:
+        monkeypatch.setenv(*next(iter(environment.items())))
+        with progress_bar("pairs") as update:
+            update("demo", 3, 10, 1)
+            update("demo", 4, 10, 1)  # too soon after the last
+            update("demo", 10, 10, 1)
         deadline = time.monotonic() + 5
         while len(got) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)

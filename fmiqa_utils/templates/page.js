@@ -18,12 +18,20 @@ const sortBy = (table, header, i) => {
   rows.sort((a, b) => (isWord(a) !== isWord(b) ? isWord(a) - isWord(b) : (up ? 1 : -1) * compare(cellValue(a, i), cellValue(b, i))));
   rows.forEach((row) => body.appendChild(row));
 };
+// a spreadsheet would run a cell that begins like a formula; a number is none
+const cellText = (text) => (/^[=+\-@\t\r]/.test(text) && isNaN(number(text)) ? "'" + text : text).replaceAll('"', '""');
 const toCsv = (table) =>
-  [...table.rows].map((r) => [...r.cells].map((c) => `"${c.textContent.trim().replaceAll('"', '""')}"`).join(",")).join("\n");
-document.querySelectorAll("table.dataframe").forEach((table, number) => {
-  if (!table.tHead || !table.tBodies.length) return;
-  const headers = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-  headers.forEach((header, i) => {
+  [...table.rows].map((r) => [...r.cells].map((c) => `"${cellText(c.textContent.trim())}"`).join(",")).join("\n");
+const SHORT = 12, FOLD = 16; // rows that a folded table shows, rows that are not worth folding
+const action = (text, act) => {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text;
+  button.addEventListener("click", () => act(button));
+  return button;
+};
+const sortable = (table) => {
+  [...table.tHead.rows[table.tHead.rows.length - 1].cells].forEach((header, i) => {
     const button = document.createElement("button");
     button.type = "button";
     button.title = "sort by this column";
@@ -31,18 +39,28 @@ document.querySelectorAll("table.dataframe").forEach((table, number) => {
     header.append(button);
     button.addEventListener("click", () => sortBy(table, header, i));
   });
-  const save = document.createElement("button");
-  save.type = "button";
-  save.className = "csv";
-  save.textContent = "download as CSV";
-  save.addEventListener("click", () => {
+};
+document.querySelectorAll("table.dataframe").forEach((table, number) => {
+  if (!table.tHead || !table.tBodies.length) return;
+  sortable(table);
+  const frame = document.createElement("div"), actions = document.createElement("div"), rows = table.tBodies[0].rows.length;
+  frame.className = "wide";
+  actions.className = "actions";
+  table.replaceWith(frame);
+  frame.append(table);
+  frame.after(actions);
+  if (rows > FOLD) {
+    const words = () => (table.classList.contains("folded") ? `show all ${rows} rows` : `show ${SHORT} rows`);
+    table.classList.add("folded");
+    actions.append(action(words(), (button) => {
+      table.classList.toggle("folded");
+      button.textContent = words();
+    }));
+  }
+  actions.append(action("download as CSV", () => {
     const link = document.createElement("a");
     link.href = "data:text/csv;charset=utf-8," + encodeURIComponent(toCsv(table));
     link.download = `table-${number + 1}.csv`;
     link.click();
-  });
-  const frame = document.createElement("div");
-  frame.className = "output";
-  table.replaceWith(frame);
-  frame.append(table, save);
+  }));
 });

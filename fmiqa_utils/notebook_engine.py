@@ -1,0 +1,134 @@
+"""How papermill runs a notebook here: in a kernel of this interpreter, heard cell by cell, stopped by Ctrl-C."""
+
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+
+from fmiqa_utils.progress import Update, heard
+
+NAME = "fmiqa"
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of this very interpreter, whatever kernels called python3 are installed."""
+
+    environment: Mapping[str, str] = {}
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The command that starts the kernel."""
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        env = {**self.environment, "FMIQA_PREFIX": sys.prefix}  # what a notebook's first cell expects to find
+        return KernelSpec(argv=argv, env=env, display_name="Python 3", language="python")
+
+    def kill(self) -> None:
+        """End the kernel at once; what it was at is lost."""
+        process = getattr(self.provisioner, "process", None)
+        if process is not None:
+            process.kill()
+
+
+class Execution:
+    """One notebook being run: who hears of its cells, and the kernel, once there is one."""
+
+    def __init__(self, name: str, update: Update, environment: Mapping[str, str]) -> None:
+        self.name, self.update, self.environment = name, update, environment
+        self.kernel: OwnKernel | None = None
+        self.stopped = False
+
+    def stop(self) -> None:
+        """End the kernel, or see to it that none is started."""
+        self.stopped = True
+        if self.kernel is not None:
+            self.kernel.kill()
+
+
+class _Client(PapermillNotebookClient):
+    """papermill's client with its kernel of our choice."""
+
+    def __init__(self, nb_man: Any, execution: Execution, **options: Any) -> None:
+        super().__init__(nb_man, kernel_manager_class=OwnKernel, **options)
+        self.execution = execution
+
+    def create_kernel_manager(self) -> OwnKernel:
+        """The kernel's manager, which `Execution.stop` needs."""
+        if self.execution.stopped:
+            raise KeyboardInterrupt
+        kernel = super().create_kernel_manager()
+        kernel.environment = self.execution.environment
+        self.execution.kernel = kernel
+        return kernel
+
+
+class Engine(NBClientEngine):
+    """papermill's engine that says which cell is running."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, execution: Execution, folder: str, **options: Any
+    ) -> Any:
+        """Run the cells in `folder`. `execution` hears which one is running, of how many."""
+        total, start = len(nb_man.nb.cells), nb_man.cell_start
+
+        def cell_start(cell: Any, cell_index: int | None = None, **rest: Any) -> None:
+            execution.update(execution.name, cell_index or 0, total, unit="cells")
+            start(cell, cell_index, **rest)
+
+        nb_man.cell_start = cell_start
+        client = _Client(
+            nb_man,
+            execution,
+            kernel_name=kernel_name,
+            timeout=options.get("execution_timeout"),
+            startup_timeout=options.get("start_timeout", 60),
+            extra_arguments=[
+                "--log-level=ERROR"
+            ],  # no warning per chapter that the kernel talks on the loopback
+            resources={"metadata": {"path": folder}},
+        )
+        result = client.execute()
+        execution.update(execution.name, total, total, unit="cells")
+        return result
+
+
+def execute(
+    source: Path,
+    destination: Path,
+    parameters: Mapping[str, object],
+    update: Update,
+    timeout: int | None = None,
+) -> None:
+    """Run notebook `source` with `parameters` into `destination`; its kernel stands in that folder.
+
+    `update` hears of cells, and of what `progress_bar` counts inside the notebook. papermill runs on a thread of its own, so that
+    Ctrl-C reaches the caller: the kernel ends, KeyboardInterrupt goes on. Raises what papermill raises.
+    """
+    import papermill
+
+    papermill_engines.register(NAME, Engine)
+    with heard(destination.parent, update) as environment, ThreadPoolExecutor(1) as pool:
+        execution = Execution(source.stem, update, environment)
+        running = pool.submit(
+            papermill.execute_notebook,
+            str(source),
+            str(destination),
+            parameters=dict(parameters),
+            engine_name=NAME,
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=timeout,
+            execution=execution,
+            folder=str(destination.parent),
+        )
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            execution.stop()
+            raise
