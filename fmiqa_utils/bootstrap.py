@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmiqa_utils.coefficients import FloatArray, IntArray, same_rows
+from fmiqa_utils.progress import track
 
 # Items × resamples that one thread works on at a time: a buffer stays in cache, and the calls cost little.
 _BLOCK_SIZE = 200_000
@@ -91,7 +92,8 @@ def _complete_srcc(
         return _block_srcc(columns, label, clusters, block)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter in every step
-        blocks = pool.map(correlate, range(0, weights.shape[1], width))
+        starts = range(0, weights.shape[1], width)
+        blocks = track(pool.map(correlate, starts), "bootstrap", "blocks", len(starts))
         return np.concatenate([np.empty((0, len(columns))), *blocks])
 
 

@@ -10,6 +10,7 @@ from fmiqa_utils.bootstrap import bootstrap_srcc, interval
 from fmiqa_utils.coefficients import FloatArray, krcc, plcc, srcc
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.logistic import fit_logistic
+from fmiqa_utils.progress import track
 from fmiqa_utils.within import mean_over_refs, srcc_within
 
 KEYS = ("backbone", "weights", "normalize", "transform", "feature", "distance", "variant")
@@ -193,7 +194,8 @@ def _rank_statistics(
 def _fits(values: FloatArray, quality: FloatArray) -> dict[str, object]:
     present = ~np.isnan(values)
     rows = []
-    for column, used in zip(values.T, present.T, strict=True):
+    columns = list(zip(values.T, present.T, strict=True))
+    for column, used in track(columns, "logistic fits", "columns"):
         four, five = (fit_logistic(column[used], quality[used], parameters) for parameters in (4, 5))
         rows.append((four.plcc, five.plcc, four.converged and five.converged, five.rmse))
     four_plcc, five_plcc, converged, rmse = zip(*rows, strict=True)

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
@@ -55,15 +55,14 @@ def progress_bar(unit: str) -> Iterator[Update]:
             _listener.reset(token)
 
 
-def track(items: Sequence[T], text: str, unit: str) -> Iterator[T]:
-    """The items one by one; the enclosing `progress_bar`, if there is one, shows how many are done."""
-    update = _listener.get()
+def track(items: Iterable[T], text: str, unit: str, total: int = 0) -> Iterator[T]:
+    """The items one by one; the enclosing `progress_bar`, if there is one, shows how many of `total` are done."""
+    update = _listener.get() or silent
+    total = total or (len(items) if isinstance(items, Sized) else 0)
     for done, item in enumerate(items):
-        if update:
-            update(text, done, len(items), unit=unit)
+        update(text, done, total, unit=unit)
         yield item
-    if update:
-        update(text, len(items), len(items), unit=unit)
+    update(text, total, total, unit=unit)
 
 
 def _display(unit: str) -> AbstractContextManager[Update]:
