@@ -17,7 +17,9 @@ from fmiqa_utils.pipeline import absolute_paths, make_report
 from fmiqa_utils.report import is_finished, run_notebook
 
 
-def notebook(path: Path, source: str, parameters: str = 'run: str = "demo"  # the run\nn: int = 1  # how many') -> Path:
+def notebook(
+    path: Path, source: str, parameters: str = 'run: str = "demo"  # the run\nn: int = 1  # how many'
+) -> Path:
     """A notebook of two cells."""
     first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     cells = [first, nbformat.v4.new_code_cell(source)]
