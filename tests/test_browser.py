@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -159,15 +160,31 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+COUNTING = """import time
+from fmiqa_utils.progress import progress_bar
+with progress_bar("pairs") as update:
+    update("demo", 0, 0)
+    time.sleep(2)
+    update("demo", 20, 100)
+    time.sleep(2)
+    update("demo", 60, 100)
+    time.sleep(4)  # nothing is heard, the time goes on
+    update("demo", 100, 100)"""
+
+
 @pytest.fixture
 def lab(run: Path, tmp_path: Path) -> Iterator[str]:
-    """JupyterLab on a copy of notebook 00; yields the address of the notebook."""
+    """JupyterLab on a copy of notebook 00 and on one that counts; yields the address of a notebook without its name."""
     port = free_port()
     notebook = nbformat.read(project_root() / "notebooks" / "00_start_here.ipynb", 4)
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             cell.source = cell.source.replace('run: str = "demo"', 'run: str = "seen"')
     nbformat.write(notebook, tmp_path / "00_start_here.ipynb")
+    counting = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(COUNTING)], metadata=notebook.metadata
+    )
+    nbformat.write(counting, tmp_path / "counting.ipynb")
     settings = tmp_path / "config" / "labconfig"
     settings.mkdir(parents=True)
     disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
@@ -203,7 +220,7 @@ def lab(run: Path, tmp_path: Path) -> Iterator[str]:
                 break
             except OSError:
                 time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/lab/tree/00_start_here.ipynb?reset&token=t"
+        yield f"http://127.0.0.1:{port}/lab/tree/NAME?reset&token=t"
     finally:
         server.terminate()
         server.wait(20)
@@ -219,7 +236,7 @@ READY = """() => {
 @pytest.mark.slow
 def test_jupyterlab_runs_the_explorer(browser, lab: str) -> None:  # type: ignore[no-untyped-def]
     page = browser.new_page(viewport={"width": 1400, "height": 1500})
-    page.goto(lab)
+    page.goto(lab.replace("NAME", "00_start_here.ipynb"))
     page.wait_for_function(READY, timeout=120_000)
     page.click("text=Run >> nth=0")
     page.click("text=Run All Cells")
@@ -236,4 +253,31 @@ def test_jupyterlab_runs_the_explorer(browser, lab: str) -> None:  # type: ignor
     )
     assert page.locator(".jp-OutputArea-output:has-text('Traceback')").count() == 0
     page.screenshot(path=ARTIFACTS / "lab_explorer.png")
+    page.close()
+
+
+@pytest.mark.slow
+def test_jupyterlab_shows_progress_that_ticks(browser, lab: str) -> None:  # type: ignore[no-untyped-def]
+    page = browser.new_page(viewport={"width": 1200, "height": 700})
+    page.goto(lab.replace("NAME", "counting.ipynb"))
+    page.wait_for_function(READY, timeout=120_000)
+    page.click("text=Run >> nth=0")
+    page.click("text=Run All Cells")
+    bar = page.locator(".jp-OutputArea-output progress")
+    bar.wait_for(timeout=60_000)
+    seen: list[tuple[float, str]] = []
+    begun = time.monotonic()
+    while (not seen or "100 of 100" not in seen[-1][1]) and time.monotonic() - begun < 60:
+        text = page.locator(".jp-OutputArea-output").first.inner_text()
+        if not seen or text != seen[-1][1]:
+            seen.append((time.monotonic(), text))
+        if "60 of 100" in text:
+            page.screenshot(path=ARTIFACTS / "lab_progress.png")
+        time.sleep(0.1)
+    words = " | ".join(text for _, text in seen)
+    for part in ("starting", "20 of 100 pairs", "60 of 100 pairs", "left", "100 of 100 pairs"):
+        assert part in words
+    pauses = [after - before for (before, _), (after, _) in pairwise(seen)]
+    assert max(pauses) < 2.5  # once a second, on a machine that may be busy
+    assert bar.count() == 1
     page.close()
