@@ -9,32 +9,40 @@ from typing import Any
 
 import pandas as pd
 
-from fmiqa_utils.backbones import NORMALIZE, PRECISIONS, backbone_info, load_backbone, window_flops
+from fmiqa_utils.backbones import backbone_info, load_backbone, window_flops
 from fmiqa_utils.datasets import load_pairs
-from fmiqa_utils.distances import DISTANCES, VARIANTS
 from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
 from fmiqa_utils.engines import Spec, Trials, Workers, serial
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import run
-from fmiqa_utils.features import SMALL_IMAGES, WINDOW, fitted_size, window_boxes
+from fmiqa_utils.features import fitted_size, window_boxes
 from fmiqa_utils.images import read_size
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.plan import evenly_spaced
 from fmiqa_utils.provenance import pick_device
 from fmiqa_utils.runs import choose, run_folder, save_run
 from fmiqa_utils.scorer import Scorer, Settings
-from fmiqa_utils.transforms import parse_transform
+from fmiqa_utils.vocabulary import (
+    DISTANCES,
+    ENGINES,
+    NORMALIZE,
+    PRECISIONS,
+    SMALL_IMAGES,
+    USUAL_DISTANCES,
+    VARIANTS,
+    WINDOW,
+    parse_transform,
+)
 
 BYTES_PER_VALUE = 9.0  # of a shard, measured on the demo dataset: a value and its share of the keys
-ENGINES = ("local", "ray")
 LISTS = ("datasets", "backbones", "normalize", "transforms", "distances", "variants")
 COUNTS = ("transform_pairs", "batch")
 KNOWN = {
     "normalize": NORMALIZE,
     "distances": DISTANCES,
     "variants": VARIANTS,
-    "precision": tuple(PRECISIONS),
+    "precision": PRECISIONS,
     "small_images": SMALL_IMAGES,
 }
 
@@ -49,7 +57,7 @@ class Sweep:
     normalize: list[str] = field(default_factory=lambda: ["none"])
     transforms: list[str] = field(default_factory=lambda: ["none"])
     transform_pairs: int = 0
-    distances: tuple[str, ...] = ("l2", "cos", "skld", "jsd", "wsd")
+    distances: tuple[str, ...] = USUAL_DISTANCES
     variants: tuple[str, ...] = ("published",)
     precision: str = "fp32"
     small_images: str = "error"
