@@ -33,6 +33,7 @@ from fmiqa_utils.vocabulary import (
     VARIANTS,
     WINDOW,
     parse_transform,
+    refuse_gpus,
 )
 
 BYTES_PER_VALUE = 9.0  # of a shard, measured on the demo dataset: a value and its share of the keys
@@ -261,8 +262,7 @@ def workers_of(
         raise InputError(f"there is no engine {engine!r}; {near(engine, ENGINES)}")
     if workers < 0:
         raise InputError(f"--workers {workers}: it must be 0 or more.")
-    if num_gpus is not None and (num_gpus < 0 or (num_gpus > 1 and num_gpus % 1)):
-        raise InputError(f"--num-gpus {num_gpus:g}: it must be a fraction up to 1, or a whole number.")
+    refuse_gpus(num_gpus)
     if engine == "ray":
         with ray_actors(workers, address=address, num_gpus=num_gpus, say=say) as group:
             yield group

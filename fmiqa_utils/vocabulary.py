@@ -1,5 +1,6 @@
 """The words that options and parameters may hold: known without torch, numpy or pandas, listed here and nowhere else."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from fmiqa_utils.errors import InputError, near
 WINDOW = 224  # px, the input of every backbone and the least side of an image
 DISTANCES = ("l2", "cos", "skld", "jsd", "wsd", "swd")
 USUAL_DISTANCES = ("l2", "cos", "skld", "jsd", "wsd")  # what is computed unless asked otherwise
+USUAL = ",".join(USUAL_DISTANCES)
 VARIANTS = ("published", "corrected")
 NORMALIZE = ("none", "model")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -95,6 +97,14 @@ def chosen_transforms(words: str) -> tuple[str, ...]:
     for name in names:
         parse_transform(name)
     return names
+
+
+def refuse_gpus(num_gpus: float | None) -> None:
+    """Raises InputError unless `num_gpus` of an actor is None, a fraction up to 1, or a whole number."""
+    if num_gpus is not None and not (
+        0 <= num_gpus <= 1 or (math.isfinite(num_gpus) and num_gpus > 1 and num_gpus % 1 == 0)
+    ):
+        raise InputError(f"--num-gpus {num_gpus:g}: it must be a fraction up to 1, or a whole number.")
 
 
 def parse_transform(name: str) -> tuple[str, float]:
