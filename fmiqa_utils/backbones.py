@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -10,94 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fmiqa_utils.catalogue import BACKBONES, BackboneInfo, family_of, refuse_unknown
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.readers import Features, reader_for
+from fmiqa_utils.vocabulary import NORMALIZE, PRECISIONS, WINDOW
 from fmiqa_utils.weights import adopt_weights, resolve_weights, stand_in_weights, state_sha256
 
-WINDOW = 224  # px, the input of every backbone here (METHODS 1.1)
-NORMALIZE = ("none", "model")
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class BackboneInfo:
-    """What is known of a named backbone before it is built."""
-
-    name: str
-    source: str  # "timm" or "openclip"
-    model: str  # the model's name there
-    tag: str = ""  # open_clip's name for the pretrained weights
-    family: str = "other"  # for colours
-    licence: str = "see the model's page"
-    layers: int = 0
-    width: str = ""
-    parameters_m: float = 0.0  # millions, of the image tower
-    download_mb: int = 0  # what the hub serves
-
-
-BACKBONES: dict[str, BackboneInfo] = {
-    b.name: b
-    for b in (
-        BackboneInfo(
-            "dino_vits16", "timm", "vit_small_patch16_224.dino", "", "dino", "Apache-2.0", 12, "384", 21.7, 87
-        ),
-        BackboneInfo(
-            "dino_vitb16", "timm", "vit_base_patch16_224.dino", "", "dino", "Apache-2.0", 12, "768", 85.8, 343
-        ),
-        BackboneInfo(
-            "dinov2_vits14",
-            "timm",
-            "vit_small_patch14_dinov2.lvd142m",
-            "",
-            "dinov2",
-            "Apache-2.0",
-            12,
-            "384",
-            21.6,
-            88,
-        ),
-        BackboneInfo(
-            "dinov2_vitb14",
-            "timm",
-            "vit_base_patch14_dinov2.lvd142m",
-            "",
-            "dinov2",
-            "Apache-2.0",
-            12,
-            "768",
-            85.7,
-            346,
-        ),
-        BackboneInfo(
-            "clip_vitb32", "openclip", "ViT-B-32-quickgelu", "openai", "clip", "MIT", 12, "768", 87.8, 605
-        ),
-        BackboneInfo("clip_rn50", "openclip", "RN50", "openai", "clip", "MIT", 5, "64…2048", 38.3, 408),
-        BackboneInfo(
-            "openclip_convnext_base_w",
-            "openclip",
-            "convnext_base_w",
-            "laion2b_s13b_b82k",
-            "convnext",
-            "MIT",
-            36,
-            "128…1024",
-            88.2,
-            718,
-        ),
-        BackboneInfo(
-            "imagenet_vitb16",
-            "timm",
-            "vit_base_patch16_224.augreg2_in21k_ft_in1k",
-            "",
-            "imagenet",
-            "Apache-2.0",
-            12,
-            "768",
-            85.8,
-            346,
-        ),
-    )
-}
+DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
 
 class Backbone(nn.Module):
@@ -124,7 +42,7 @@ class Backbone(nn.Module):
         if normalize not in NORMALIZE:
             raise InputError(f"normalize={normalize!r} is unknown; {near(normalize, NORMALIZE)}")
         if precision not in PRECISIONS:
-            raise InputError(f"precision={precision!r} is unknown; {near(precision, list(PRECISIONS))}")
+            raise InputError(f"precision={precision!r} is unknown; {near(precision, PRECISIONS)}")
         self.info, self.name, self.weights = info, info.name, weights
         self.normalize, self.precision = normalize, precision
         self.model = model.eval().requires_grad_(False)
@@ -133,7 +51,7 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def train(self, mode: bool = True) -> "Backbone":
+    def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002  # torch calls it by this name
         """Stays in eval mode: stochastic depth or moving statistics would change the numbers."""
         return super().train(False)
 
@@ -149,9 +67,7 @@ class Backbone(nn.Module):
             return self.model(windows)
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(
-            self.mean.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"
-        )
+        return torch.autocast(self.mean.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -161,16 +77,14 @@ def backbone_info(name: str) -> BackboneInfo:
     """
     if name in BACKBONES:
         return BACKBONES[name]
+    refuse_unknown(name)
     source, _, rest = name.partition(":")
-    if source == "timm" and rest:
-        return BackboneInfo(
-            name, "timm", _known_timm(rest), family=family_of(rest), licence=_timm_licence(rest)
-        )
-    if source == "openclip" and rest:
-        model, _, tag = rest.partition("/")
-        return BackboneInfo(name, "openclip", _known_openclip(model), tag, family=family_of(rest))
-    known = [*BACKBONES, "timm:NAME", "openclip:NAME"]
-    raise InputError(f"there is no backbone called {name!r}; {near(name, known)}")
+    family = family_of(rest)
+    if source == "timm":
+        model, licence = _known_timm(rest), _timm_licence(rest)
+        return BackboneInfo(name=name, source=source, model=model, family=family, licence=licence)
+    model, _, tag = rest.partition("/")
+    return BackboneInfo(name=name, source=source, model=_known_openclip(model), tag=tag, family=family)
 
 
 def load_backbone(
@@ -221,6 +135,8 @@ def hub_id(info: BackboneInfo) -> str:
 
 def normalization(info: BackboneInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std per channel, of values in [0, 1], that the model was trained with; what `normalize="model"` applies."""
+    if info.mean and info.std:
+        return info.mean, info.std
     if info.source == "timm":
         import timm
 
@@ -320,19 +236,3 @@ def _known_openclip(model: str) -> str:
             f"open_clip has no model called {model!r}; {near(model, open_clip.list_models())[:300]}"
         )
     return model
-
-
-def family_of(model: str) -> str:
-    """Colour family of a model by its name."""
-    lowered = model.lower()
-    for family, marks in {
-        "dinov2": ("dinov2",),
-        "dinov3": ("dinov3",),
-        "dino": (".dino",),
-        "convnext": ("convnext",),
-        "clip": ("clip", "vit-", "rn50"),
-        "imagenet": ("augreg", "in21k", "in1k"),
-    }.items():
-        if any(mark in lowered for mark in marks):
-            return family
-    return "other"

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
-from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.vocabulary import BASELINES, THROUGH_PYIQA, chosen_baselines, without_pyiqa
 
-BASELINES = ("psnr", "ssim")  # higher is better, unlike every distance
-THROUGH_PYIQA = ("ms_ssim", "fsim", "lpips", "dists")
 PSNR_OF_EQUAL = 100.0  # dB, in place of infinity
 
 
@@ -20,13 +19,8 @@ def choose_baselines(words: str) -> tuple[str, ...]:
 
     Raises InputError for an unknown name, where pyiqa is not installed, and where a metric's own weights are out of reach.
     """
-    asked = [w.strip() for w in words.split(",") if w.strip()]
-    names = (*BASELINES, *THROUGH_PYIQA) if words == "all" else tuple(dict.fromkeys((*BASELINES, *asked)))
+    names = chosen_baselines(words)
     for name in names:
-        if name not in BASELINES + THROUGH_PYIQA:
-            raise InputError(
-                f"there is no baseline {name!r}; {near(name, [*BASELINES, *THROUGH_PYIQA, 'all'])}"
-            )
         if name in THROUGH_PYIQA:
             _pyiqa_metric(name)
     return names
@@ -66,9 +60,7 @@ def _pyiqa_metric(name: str) -> Any:
     try:
         import pyiqa
     except ImportError:
-        raise InputError(
-            f"the baseline {name} needs pyiqa: install the extra with pip install 'fmiqa[baselines]', or leave it out."
-        ) from None
+        raise without_pyiqa(name) from None
     try:
         return pyiqa.create_metric(name, device="cpu")
     except OSError as error:  # the download of a network's weights

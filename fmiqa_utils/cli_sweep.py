@@ -1,62 +1,117 @@
 """`fmiqa sweep`: many datasets and backbones, on one machine or a cluster."""
 
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fmiqa_utils.console import out, say, short, table, warn_untrained
+from fmiqa_utils.console import BOLD, say, short, show, tell, warn_untrained
+from fmiqa_utils.dataset_registry import OWN_TABLE
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.options import Precision, Small, Weights, chosen_distances, chosen_variants
-from fmiqa_utils.progress import progress_bar
+from fmiqa_utils.options import (
+    Backbones,
+    Datasets,
+    Direction,
+    Distance,
+    Normalizations,
+    Precision,
+    Small,
+    Transforms,
+    Variant,
+    Weights,
+    at_least,
+    check_file,
+    check_word,
+    checked,
+    is_one_of,
+    refuse_dataset,
+    refuse_models,
+    words,
+)
+from fmiqa_utils.vocabulary import (
+    ENGINES,
+    USUAL,
+    chosen_distances,
+    chosen_variants,
+    refuse_gpus,
+    split_names,
+)
 
 app = typer.Typer()
-Names = Annotated[str, typer.Option(help="Names by commas.")]
+
+
+def _gpus(value: float | None) -> float | None:
+    """Raises InputError for GPUs that no actor can have."""
+    refuse_gpus(value)
+    return value
 
 
 @app.command()
 def sweep(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(help="A YAML file with the same names; options win over it.")
+        Path | None,
+        typer.Argument(
+            help="A YAML file with the same names; options win over it.", callback=checked(check_file)
+        ),
     ] = None,
-    datasets: Names = "",
-    backbones: Names = "",
+    datasets: Datasets = None,
+    backbones: Backbones = None,
     weights: Weights = "pretrained",
-    normalize: Annotated[str, typer.Option(help="none, model, or both by commas.")] = "none",
-    transforms: Annotated[
-        str, typer.Option(help="none, and any of tra-1, sca-1, rot-1 … by commas.")
-    ] = "none",
-    distance: Annotated[
-        str, typer.Option(help="all, or some of l2, cos, skld, jsd, wsd, swd.")
-    ] = "l2,cos,skld,jsd,wsd",
-    variant: Annotated[str, typer.Option(help="published, corrected, or both.")] = "published",
+    normalize: Normalizations = "none",
+    transforms: Transforms = "none",
+    distance: Distance = USUAL,
+    variant: Variant = "published",
     precision: Precision = "fp32",
     small_images: Small = "error",
-    direction: Annotated[str, typer.Option(help="Of csv: datasets: higher or lower, what is better.")] = "",
-    engine: Annotated[str, typer.Option(help="local (one process per GPU) or ray.")] = "local",
+    direction: Direction = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local (one process per GPU) or ray.",
+            callback=checked(is_one_of(ENGINES, "engine")),
+            autocompletion=words(*ENGINES),
+        ),
+    ] = "local",
     workers: Annotated[
-        int, typer.Option(help="Processes or actors; 0: one per GPU, else this process or an actor per CPU.")
+        int,
+        typer.Option(
+            help="Processes or actors; 0: one per GPU, else this process or an actor per CPU.",
+            callback=at_least(0),
+        ),
     ] = 0,
-    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, such as auto.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of a running Ray cluster, such as auto.", callback=checked(check_word)),
+    ] = None,
     num_gpus: Annotated[
         float | None,
-        typer.Option(help="GPUs for each Ray actor, 1 where there are any; fractions share one."),
+        typer.Option(
+            help="GPUs for each Ray actor, 1 where there are any; fractions share one.", callback=_gpus
+        ),
     ] = None,
     output: Annotated[
-        str, typer.Option(help="Where the scores go instead of $FMIQA_SCORES: a folder, s3://… or gs://….")
-    ] = "",
+        str | None,
+        typer.Option(
+            help="Where the scores go instead of $FMIQA_SCORES: a folder, s3://… or gs://….",
+            callback=checked(check_word),
+        ),
+    ] = None,
     reports: Annotated[bool, typer.Option(help="Write a report for each dataset at the end.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
     """Score datasets × backbones × normalizations × transforms; a stopped sweep goes on where it stopped."""
-    from fmiqa_utils.runs import split_names
+    _refuse_early(file, datasets, backbones, direction, engine, address, num_gpus)
+
+    from fmiqa_utils.progress import progress_bar
     from fmiqa_utils.sweep import Sweep, estimate, jobs_of, read_sweep, run_sweep, workers_of
 
     given: dict[str, Any] = {
-        "datasets": split_names(datasets),
-        "backbones": split_names(backbones),
+        "datasets": split_names(datasets or ""),
+        "backbones": split_names(backbones or ""),
         "weights": weights,
         "normalize": split_names(normalize),
         "transforms": split_names(transforms),
@@ -64,11 +119,13 @@ def sweep(
         "variants": chosen_variants(variant),
         "precision": precision,
         "small_images": small_images,
-        "direction": direction,
+        "direction": direction or "",
     }
     wanted = Sweep(**_merged(context, given, read_sweep(file) if file else {}))
-    if not wanted.datasets or not wanted.backbones:
-        raise InputError("a sweep needs --datasets and --backbones, or a YAML file that names them.")
+    _refuse_nothing(wanted.datasets, wanted.backbones)
+    for name in wanted.datasets:
+        refuse_dataset(name, None, wanted.direction if name.startswith(OWN_TABLE) else None)
+    refuse_models(",".join(wanted.backbones))
     if output:
         _send_to(output)
     if "demo" in wanted.datasets:
@@ -79,13 +136,13 @@ def sweep(
     warn_untrained([(j.spec.backbone, j.spec.weights) for j in jobs])
     planned = estimate(wanted, jobs)
     if dry_run:
-        out.print(table(planned.round(3), f"{len(jobs)} jobs, {planned['chunks'].sum():,} chunks"))
+        show(planned.round(3), f"{len(jobs)} jobs, {planned['chunks'].sum():,} chunks")
         hours = (
             f"about {planned['hours'].sum():.2f} h"
             if planned["hours"].notna().all()
             else "unknown hours (run fmiqa bench)"
         )
-        out.print(
+        tell(
             f"{planned['windows'].sum():,} window forwards, {hours}, {planned['gigabytes'].sum():.3f} GB to be written."
         )
         return
@@ -96,6 +153,34 @@ def sweep(
     ):
         names = run_sweep(wanted, jobs, group, progress=update, say=say)
     _finish(names, reports)
+
+
+def _refuse_early(
+    file: Path | None,
+    datasets: str | None,
+    backbones: str | None,
+    direction: str | None,
+    engine: str,
+    address: str | None,
+    num_gpus: float | None,
+) -> None:
+    """Raises InputError for options that do not go together, before anything is loaded or read."""
+    if file is None:
+        _refuse_nothing(datasets, backbones)
+    names = split_names(datasets or "")
+    own = [name.startswith(OWN_TABLE) for name in names]
+    if direction and names and not any(own):
+        raise InputError("--direction is for csv:PATH only, and no dataset is one.")
+    for name, is_own in zip(names, own, strict=True):
+        if file is None or direction or not is_own:  # the file may give the direction
+            refuse_dataset(name, None, direction if is_own else None)
+    if engine != "ray" and (address or num_gpus is not None):
+        raise InputError(f"--{'address' if address else 'num-gpus'} is for --engine ray only.")
+
+
+def _refuse_nothing(datasets: object, backbones: object) -> None:
+    if not datasets or not backbones:
+        raise InputError("a sweep needs --datasets and --backbones, or a YAML file that names them.")
 
 
 def _send_to(output: str) -> None:
@@ -123,14 +208,20 @@ def _finish(names: list[str], reports: bool) -> None:
     from fmiqa_utils.compare import leaderboard, save_leaderboard, side_by_side
     from fmiqa_utils.paths import figures_root
     from fmiqa_utils.pipeline import report_run
+    from fmiqa_utils.progress import progress_bar, track
     from fmiqa_utils.runs import load_run, run_backbones
 
     # a backbone at a time: thirty of them on one dataset are a hundred million rows
-    board = leaderboard(load_run(n, [backbone]) for n in names for backbone in run_backbones(n))
-    out.print(table(side_by_side(board, bold="[bold]{}[/]"), "SRCC with 95 % interval over references"))
+    held = [(name, backbone) for name in names for backbone in run_backbones(name)]
+    with progress_bar("runs"):
+        board = leaderboard(track((load_run(n, [b]) for n, b in held), "leaderboard", "runs", len(held)))
+    leaders = side_by_side(board, bold=BOLD)
+    leaders.insert(0, "backbone", leaders.pop("backbone"))
+    show(leaders, "SRCC with 95 % interval over references")
     for path in save_leaderboard(board, figures_root() / "sweep"):
-        out.print(f"Saved {short(path)}")
+        tell(f"Saved {short(path)}")
     for name in names if reports else []:
-        with progress_bar("done") as update:
-            page, _ = report_run(name, progress=update)
-        out.print(f"Report: {short(page)}")
+        with progress_bar("notebooks") as update:
+            command = shlex.join(["fmiqa", *sys.argv[1:]])
+            page, _ = report_run(name, command=command, progress=update, say=say)
+        tell(f"Report: {short(page)}")

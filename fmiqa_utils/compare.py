@@ -8,7 +8,6 @@ import pandas as pd
 from fmiqa_utils.contrasts import GROUP, layer_choice
 from fmiqa_utils.correlation import correlation_table
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.progress import track
 from fmiqa_utils.runs import Run, short_name
 from fmiqa_utils.storage import write_atomically
 
@@ -45,7 +44,7 @@ def leaderboard(runs: Iterable[Run], *, n_resamples: int = 1000) -> pd.DataFrame
     for best blocks apparent_lead and held_out_lead with lead_lo, lead_hi (`contrasts.layer_choice`). Raises InputError for no run, and
     where two runs hold the same column of the same dataset.
     """
-    tables = [_rows(run, n_resamples) for run in track(runs, "leaderboard", "runs")]
+    tables = [_rows(run, n_resamples) for run in runs]
     if not tables:
         raise InputError("there is no run to compare: fmiqa extract makes one.")
     table = pd.concat(tables, ignore_index=True)

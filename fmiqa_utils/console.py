@@ -1,36 +1,123 @@
-"""What every command of `fmiqa` prints with: two consoles, sentences, tables."""
+"""What every command of `fmiqa` prints with: two consoles, sentences, tables. What a user named is printed as it is, never as markup."""
 
+import codecs
+import os
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from fmiqa_utils.notes import UNTRAINED_NOTE
 
-WIDE = None if sys.stdout.isatty() else 200  # a pipe or a file has no width to wrap to
-out, err = Console(width=WIDE), Console(stderr=True, soft_wrap=True)
+if TYPE_CHECKING:
+    import pandas as pd
+
+# a pipe or a file has no width to wrap to, unless $COLUMNS gives it one
+WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+out = Console(width=WIDE, markup=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
+BOLD = "\x02{}\x03"  # how the beginning of a cell asks for bold: signs that no name holds
+PLAIN = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "·": "-", "→": "->", "≥": ">=", "’": "'"})
+
+
+def readable_anywhere() -> None:
+    """Let stdout and stderr print every text, also where the terminal's encoding lacks its letters: "…" becomes "..." there."""
+    codecs.register_error("fmiqa", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="fmiqa")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(PLAIN)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def say(text: str) -> None:
     """A sentence on stderr, word for word: what looks like markup in a file's name or a message is none."""
-    err.print(text, markup=False)
+    err.print(Text(text))
+
+
+def tell(text: str, style: str | None = None) -> None:
+    """A line on stdout, word for word and never cut or broken; the terminal wraps it."""
+    out.print(Text(text, style=style or ""), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr that nobody misses."""
+    err.print(Text(text, style="bold red"))
 
 
 def warn_untrained(chosen: list[tuple[str, str]]) -> None:
     """Say on the console, so that nobody misses it, that weights are untrained."""
     if any(w == "untrained" for _, w in chosen):
         names = ", ".join(dict.fromkeys(b for b, w in chosen if w == "untrained"))
-        err.print(f"[bold white on red] {names}: {UNTRAINED_NOTE} [/]")
+        err.print(Text(f" {names}: {UNTRAINED_NOTE} ", style="bold white on red"))
 
 
-def table(frame: pd.DataFrame, title: str) -> Table:
+def table(frame: "pd.DataFrame", title: str) -> Table:
     """A data frame as a table of the console."""
-    shown = Table(*map(str, frame.columns), title=title)
-    for row in frame.itertuples(index=False):
-        shown.add_row(*("" if v is None else str(v) for v in row))
+    return _table(map(str, frame.columns), frame.itertuples(index=False), title)
+
+
+def show(frame: "pd.DataFrame", title: str) -> None:
+    """Print a data frame: as a table where the console is wide enough, otherwise row by row; nothing is cut or broken over lines."""
+    columns = [str(c) for c in frame.columns]
+    show_rows([dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False)], title)
+
+
+def show_rows(rows: Sequence[Mapping[str, object]], title: str) -> None:
+    """`show` of rows that are no data frame: {column: value}, all with the same columns."""
+    if not rows:
+        tell(f"{title}: none.")
+        return
+    shown = _table(rows[0], (row.values() for row in rows), title)
+    if out.measure(shown).maximum <= out.width:
+        out.print(shown)
+        return
+    tell(title, "italic")
+    for row in rows:
+        for line in _record(row, out.width):
+            out.print(line, soft_wrap=True)
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str) -> Table:
+    shown = Table(*(Column(Text(c)) for c in columns), title=Text(title, style="table.title"))
+    for row in rows:
+        shown.add_row(*map(_cell, row))
     return shown
+
+
+def _cell(value: object) -> Text:
+    """A value as text; where it begins with something in `BOLD`, that part is bold."""
+    text = "" if value is None else str(value)
+    first, last = BOLD.split("{}")
+    bold, _, rest = text.removeprefix(first).partition(last)
+    return Text.assemble((bold, "bold"), rest) if text.startswith(first) else Text(text)
+
+
+def _record(row: Mapping[str, object], width: int) -> list[Text]:
+    """A row as lines: its first value, and below it "column value" by commas, as many as fit a line of `width` columns."""
+    (_, name), *rest = row.items()
+    lines = [Text(str(name), style="bold")]
+    current = Text("   ")
+    for column, value in rest:
+        item = Text.assemble((f" {column} ", "dim"), _cell(value))
+        if not str(_cell(value)):
+            continue
+        if len(current) > 3 and current.cell_len + item.cell_len + 1 > width:
+            lines.append(current)
+            current = Text("   ")
+        elif len(current) > 3:
+            current.append(",")
+        current.append_text(item)
+    return [*lines, current] if len(current) > 3 else lines
 
 
 def brief(value: object, most: int = 5) -> str:

@@ -1,11 +1,10 @@
 """One reader per official layout: the authors' label files as a table, with the file names they stand for.
 
-Every reader takes the dataset's folder and the choice of label file and returns pair_id, dist, label,
+Every reader takes the dataset's folder, and where there are several the choice of label file, and returns pair_id, dist, label,
 label_source, `*_file` columns (names relative to the folder, to be found on disk) and what else the authors
 give: ref, distortion in words, level, label_std. Labels are as shipped, never rescaled or turned.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ from fmiqa_utils.dataset_files import Folder, first_few
 from fmiqa_utils.distortions import TYPES as TID2013_TYPES
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.label_files import mat, text_table, workbook
-
-Reader = Callable[[Folder, str | None], pd.DataFrame]
 
 LIVE_FOLDERS = {  # in the order of the label files' 982 columns
     "jp2k": ("JPEG 2000", 227),
@@ -81,7 +78,7 @@ PIPAL_DISTORTED += [f"Distortion_{part}" for part in range(1, 5)]
 LIVEC_TRAINING = 7  # the first images of the list only taught observers the task
 
 
-def read_demo(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_demo(folder: Folder) -> pd.DataFrame:
     """The embedded demo dataset: pairs.csv with names relative to its folder."""
     table = read_pairs_csv(folder.need("pairs.csv"))
     return table.assign(ref_file=table["ref"], dist_file=table["dist"], label_source="pairs.csv")
@@ -122,7 +119,7 @@ def _live_vector(folder: Folder, name: str, variable: str) -> np.ndarray:
     return values
 
 
-def read_tid2013(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_tid2013(folder: Folder) -> pd.DataFrame:
     """TID2013: mos_with_names.txt ("mos name"), with the deviations of mos_std.txt where that is there."""
     table = text_table(folder.need("mos_with_names.txt"), ("label", "dist"), None)
     parts = _parts(table["dist"], r"[iI](\d\d)_(\d\d)_(\d)\.\w+", "mos_with_names.txt")
@@ -142,7 +139,7 @@ def read_tid2013(folder: Folder, labels: str | None) -> pd.DataFrame:
     )
 
 
-def read_csiq(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_csiq(folder: Folder) -> pd.DataFrame:
     """CSIQ: sheet all_by_image of the official workbook, header in row 4 from column D."""
     path = folder.need("csiq.DMOS.xlsx")
     columns = ("image", "dst_type", "dst_lev", "dmos_std", "dmos")
@@ -170,7 +167,7 @@ def read_csiq(folder: Folder, labels: str | None) -> pd.DataFrame:
     )
 
 
-def read_kadid10k(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_kadid10k(folder: Folder) -> pd.DataFrame:
     """KADID-10k: dmos.csv. Its "dmos" is a mean opinion score, its "var" a standard deviation."""
     path = folder.need("dmos.csv")
     rows = read_rows(path, ("dist_img", "ref_img", "dmos", "var"))
@@ -191,7 +188,7 @@ def read_kadid10k(folder: Folder, labels: str | None) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def read_pipal(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_pipal(folder: Folder) -> pd.DataFrame:
     """PIPAL's training part: Train_Label/*.txt ("name,score"); distorted images in one or several folders."""
     place = folder.need("Train_Label", "MOS_Scores_train").name
     files = [name for name in folder.names(place) if name.lower().endswith(".txt")]
@@ -212,7 +209,7 @@ def read_pipal(folder: Folder, labels: str | None) -> pd.DataFrame:
     )
 
 
-def read_koniq10k(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_koniq10k(folder: Folder) -> pd.DataFrame:
     """KonIQ-10k: MOS_zscore (1–100) where the score file has it, else its MOS; label_source says which."""
     path = folder.need(
         "koniq10k_scores_and_distributions.csv",
@@ -228,7 +225,7 @@ def read_koniq10k(folder: Folder, labels: str | None) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def read_spaq(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_spaq(folder: Folder) -> pd.DataFrame:
     """SPAQ: the first sheet of the workbook of mean opinion scores."""
     name = "MOS and Image attribute scores.xlsx"
     path = folder.need(f"Annotations/{name}", name)
@@ -236,7 +233,7 @@ def read_spaq(folder: Folder, labels: str | None) -> pd.DataFrame:
     return _images(sheet["Image name"], "TestImage/", sheet["MOS"], name)
 
 
-def read_livec(folder: Folder, labels: str | None) -> pd.DataFrame:
+def read_livec(folder: Folder) -> pd.DataFrame:
     """LIVE In the Wild: the names' list less its first 7, which only taught observers the task."""
     names = mat(folder.need("Data/AllImages_release.mat"), "AllImages_release")
     scores = mat(folder.need("Data/AllMOS_release.mat"), "AllMOS_release")

@@ -1,11 +1,22 @@
 """What each dataset is: size, labels, licence, where to request it, and which function reads its folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from fmiqa_utils import dataset_readers as readers
+from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.vocabulary import WINDOW
 
-MIN_SIDE = 224  # px, one window
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fmiqa_utils.dataset_files import Folder
+
+MIN_SIDE = WINDOW  # px
+DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which label of a CSV is better: its label_kind
+OWN_TABLE = "csv:"  # before the path of a user's own table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +26,7 @@ class Dataset:
     name: str
     title: str
     kind: Literal["pairs", "images", "2afc", "jnd"]
-    read: readers.Reader
+    reader: str  # name of the function of `dataset_readers` that reads its folder
     markers: tuple[str, ...]  # its root holds one of these files or folders
     folders: tuple[str, ...]  # accepted names of its folder; letter case, spaces, - and _ do not count
     rows: int | None  # exact number of labelled rows, None where it is not fixed
@@ -30,13 +41,19 @@ class Dataset:
     dropped: str = ""  # rows of the label file that the dataset's own specification leaves out
     min_side: int = MIN_SIDE  # px; smaller images are a fault
 
+    def read(self, folder: "Folder", labels: str | None) -> "pd.DataFrame":
+        """The authors' label file as a table; `labels` is one of `choices`, None for the first."""
+        read = getattr(import_module("fmiqa_utils.dataset_readers"), self.reader)
+        table: pd.DataFrame = read(folder, labels) if self.choices else read(folder)
+        return table
+
 
 _ALL = (
     Dataset(
         name="demo",
         title="Demo",
         kind="pairs",
-        read=readers.read_demo,
+        reader="read_demo",
         markers=("pairs.csv",),
         folders=("demo",),
         rows=None,
@@ -53,7 +70,7 @@ _ALL = (
         name="live",
         title="LIVE R2",
         kind="pairs",
-        read=readers.read_live,
+        reader="read_live",
         markers=("refnames_all.mat",),
         folders=("live", "databaserelease2", "liver2", "liveiqa"),
         rows=779,
@@ -71,7 +88,7 @@ _ALL = (
         name="tid2013",
         title="TID2013",
         kind="pairs",
-        read=readers.read_tid2013,
+        reader="read_tid2013",
         markers=("mos_with_names.txt",),
         folders=("tid2013",),
         rows=3000,
@@ -87,7 +104,7 @@ _ALL = (
         name="csiq",
         title="CSIQ",
         kind="pairs",
-        read=readers.read_csiq,
+        reader="read_csiq",
         markers=("csiq.DMOS.xlsx",),
         folders=("csiq",),
         rows=866,
@@ -103,7 +120,7 @@ _ALL = (
         name="kadid10k",
         title="KADID-10k",
         kind="pairs",
-        read=readers.read_kadid10k,
+        reader="read_kadid10k",
         markers=("dmos.csv",),
         folders=("kadid10k",),
         rows=10_125,
@@ -119,7 +136,7 @@ _ALL = (
         name="pipal",
         title="PIPAL (training part)",
         kind="pairs",
-        read=readers.read_pipal,
+        reader="read_pipal",
         markers=("Train_Label", "MOS_Scores_train"),
         folders=("pipal", "pipaltrain"),
         rows=23_200,
@@ -135,7 +152,7 @@ _ALL = (
         name="bapps_2afc",
         title="BAPPS 2AFC",
         kind="2afc",
-        read=readers.read_2afc,
+        reader="read_2afc",
         markers=("2afc",),
         folders=("bapps", "dataset"),
         rows=None,
@@ -153,7 +170,7 @@ _ALL = (
         name="bapps_jnd",
         title="BAPPS JND",
         kind="jnd",
-        read=readers.read_jnd,
+        reader="read_jnd",
         markers=("jnd",),
         folders=("bapps", "dataset"),
         rows=None,
@@ -171,7 +188,7 @@ _ALL = (
         name="koniq10k",
         title="KonIQ-10k",
         kind="images",
-        read=readers.read_koniq10k,
+        reader="read_koniq10k",
         markers=("1024x768",),
         folders=("koniq10k",),
         rows=10_073,
@@ -187,7 +204,7 @@ _ALL = (
         name="spaq",
         title="SPAQ",
         kind="images",
-        read=readers.read_spaq,
+        reader="read_spaq",
         markers=("TestImage",),
         folders=("spaq",),
         rows=11_125,
@@ -203,7 +220,7 @@ _ALL = (
         name="livec",
         title="LIVE In the Wild",
         kind="images",
-        read=readers.read_livec,
+        reader="read_livec",
         markers=("Data/AllMOS_release.mat",),
         folders=("livec", "livechallenge", "challengedbrelease", "clive", "liveitw"),
         rows=1162,
@@ -218,3 +235,49 @@ _ALL = (
     ),
 )
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
+
+
+def known(name: str) -> Dataset:
+    """The dataset called `name`; raises InputError with near matches."""
+    if name not in DATASETS:
+        raise InputError(f"There is no dataset {name}: {near(name, [*DATASETS, 'csv:PATH'])}")
+    return DATASETS[name]
+
+
+def table_of(name: str) -> Path | None:
+    """The user's own table that "csv:PATH" names, None for a dataset of `DATASETS`. Raises InputError where PATH is no file."""
+    if not name.startswith(OWN_TABLE):
+        return None
+    path = Path(name.removeprefix(OWN_TABLE)).expanduser()
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist." if not path.is_dir() else f"{path} is a folder, not a CSV file."
+        )
+    return path
+
+
+def refuse_kind(name: str, kinds: Sequence[str]) -> None:
+    """Raises InputError unless dataset `name` is of one of `kinds`; the user's own table is one of pairs."""
+    if name.startswith(OWN_TABLE) or known(name).kind in kinds:
+        return
+    fitting = [dataset.name for dataset in DATASETS.values() if dataset.kind in kinds]
+    raise InputError(f"{name} is not a table of {' or '.join(kinds)}; these are: {', '.join(fitting)}.")
+
+
+def refuse_label_options(name: str, labels: str | None, direction: str | None) -> None:
+    """Raises InputError for a choice of labels that dataset `name` does not offer, and for a direction that is missing or wrong."""
+    if name.startswith(OWN_TABLE):
+        if direction not in DIRECTIONS:
+            path = name.removeprefix(OWN_TABLE)
+            raise InputError(f"Say which labels of {path} are better: direction must be higher or lower.")
+        if labels is not None:
+            raise InputError(
+                f"A table of your own has one column of labels: labels={labels} is for LIVE only."
+            )
+        return
+    dataset = known(name)
+    if direction not in (None, dataset.direction):
+        raise InputError(f"In {name} {dataset.direction} labels are better; direction is for csv:PATH only.")
+    if labels is not None and labels not in dataset.choices:
+        choices = ", ".join(dataset.choices) or "none to choose from"
+        raise InputError(f"{name} has no labels {labels}: {choices}.")

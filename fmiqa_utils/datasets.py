@@ -10,8 +10,16 @@ import pandas as pd
 
 from fmiqa_utils.csv_tables import read_pairs_csv
 from fmiqa_utils.dataset_files import Folder, first_few
-from fmiqa_utils.dataset_registry import DATASETS, Dataset
-from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.dataset_registry import (
+    DATASETS,
+    DIRECTIONS,
+    OWN_TABLE,
+    Dataset,
+    known,
+    refuse_kind,
+    refuse_label_options,
+)
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.paths import data_root
 
 _LABEL = ("label", "label_kind", "quality")
@@ -19,7 +27,6 @@ PAIR_COLUMNS = ("dataset", "pair_id", "ref", "dist", "ref_path", "dist_path", *_
 IMAGE_COLUMNS = ("dataset", "pair_id", "dist", "dist_path", *_LABEL)
 TRIPLET_COLUMNS = ("dataset", "pair_id", "distortion", "ref_path", "p0_path", "p1_path", "label")
 JND_COLUMNS = ("dataset", "pair_id", "distortion", "p0_path", "p1_path", "label")
-DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which label of a CSV is better: its label_kind
 
 
 def load_pairs(
@@ -33,13 +40,13 @@ def load_pairs(
     labels of a CSV are better, and is needed there. Raises InputError where anything is missing: never a
     shorter table.
     """
-    _refuse_kind(name, "pairs")
+    refuse_kind(name, ["pairs"])
     return _complete(read_labels(name, root, labels=labels, direction=direction), PAIR_COLUMNS)
 
 
 def load_images(name: str, root: str | Path | None = None) -> pd.DataFrame:
     """The images of a dataset without references: `IMAGE_COLUMNS`, label_source, label_std where known."""
-    _refuse_kind(name, "images")
+    refuse_kind(name, ["images"])
     return _complete(read_labels(name, root), IMAGE_COLUMNS)
 
 
@@ -58,12 +65,6 @@ def label_note(dataset: str) -> str:
     if dataset.startswith("csv:"):
         return f"Labels are those of the user's table {dataset.removeprefix('csv:')}."
     return known(dataset).note
-
-
-def _refuse_kind(name: str, kind: str) -> None:
-    if not name.startswith("csv:") and known(name).kind != kind:
-        fitting = [dataset.name for dataset in DATASETS.values() if dataset.kind == kind]
-        raise InputError(f"{name} is not a table of {kind}; these are: {', '.join(fitting)}.")
 
 
 class LabelTable(NamedTuple):
@@ -91,14 +92,10 @@ def read_labels(
 
     Raises InputError where the label file itself is missing, damaged or incomplete.
     """
-    if name.startswith("csv:"):
-        return _read_csv(Path(name.removeprefix("csv:")).expanduser(), root, direction)
+    refuse_label_options(name, labels, direction)
+    if name.startswith(OWN_TABLE):
+        return _read_csv(Path(name.removeprefix(OWN_TABLE)).expanduser(), root, str(direction))
     dataset = known(name)
-    if direction not in (None, dataset.direction):
-        raise InputError(f"In {name} {dataset.direction} labels are better; direction is for csv:PATH only.")
-    if labels is not None and labels not in dataset.choices:
-        choices = ", ".join(dataset.choices) or "none to choose from"
-        raise InputError(f"{name} has no labels {labels}: {choices}.")
     folder = Folder(dataset_root(name, root))
     table = dataset.read(folder, labels)
     _refuse_incomplete(dataset, table)
@@ -106,9 +103,7 @@ def read_labels(
     return LabelTable(dataset.title, folder.root, rows)
 
 
-def _read_csv(path: Path, root: str | Path | None, direction: str | None) -> LabelTable:
-    if direction not in DIRECTIONS:
-        raise InputError(f"Say which labels of {path} are better: direction must be higher or lower.")
+def _read_csv(path: Path, root: str | Path | None, direction: str) -> LabelTable:
     folder = Folder(Path(root) if root else path.parent)
     table = read_pairs_csv(path).assign(label_source=path.name)
     table = table.assign(ref_file=table["ref"], dist_file=table["dist"])
@@ -163,13 +158,6 @@ def _absent(dataset: Dataset, table: pd.DataFrame) -> list[str]:
     return sorted({stem + ending for stem in set(stems) for ending in endings} - set(names))
 
 
-def known(name: str) -> Dataset:
-    """The dataset called `name`; raises InputError with near matches."""
-    if name not in DATASETS:
-        raise InputError(f"There is no dataset {name}: {near(name, [*DATASETS, 'csv:PATH'])}")
-    return DATASETS[name]
-
-
 def dataset_root(name: str, root: str | Path | None = None) -> Path:
     """The folder with the dataset's label file: root or a folder in `data_root()`, or one folder below it.
 
@@ -210,7 +198,7 @@ def _marked(dataset: Dataset, folders: list[Path]) -> list[Path]:
 def dataset_overview() -> pd.DataFrame:
     """One row per dataset: what `DATASETS` says of it, and `found`, its folder in `data_root()` or ""."""
     table = pd.DataFrame(map(asdict, DATASETS.values()))
-    table = table.drop(columns=["read", "markers", "folders", "note", "min_side"])
+    table = table.drop(columns=["reader", "markers", "folders", "note", "min_side"])
     places = [_marked(dataset, _named_folders(dataset)) for dataset in DATASETS.values()]
     table["found"] = [" and ".join(map(str, found)) for found in places]
     return table.astype({"rows": "Int64", "references": "Int64"})

@@ -48,7 +48,7 @@ def build_demo(
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
             if force or not _is_whole(root, recipe):  # another process may have built it meanwhile
-                _replace(root, recipe, progress or (lambda done, total: None))
+                _replace(root, recipe, progress or (lambda *_: None))
     return root
 
 

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.kernels import in_threads, needs_gradients, window_statistics
+from fmiqa_utils.vocabulary import DISTANCES, VARIANTS
 
-DISTANCES = ("l2", "cos", "skld", "jsd", "wsd", "swd")
-VARIANTS = ("published", "corrected")
 SIDE = 8  # a window of the statistical distances is 8 × 8 = 64 samples
 DIRECTIONS = 32  # of the corrected swd; the published form takes as many as its samples have numbers
 DISTANCES_VERSION = 2  # part of every shard's key: raise it when a formula changes

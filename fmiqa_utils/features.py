@@ -6,9 +6,9 @@ from PIL import Image
 from torch import Tensor
 
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.vocabulary import SMALL_IMAGES, WINDOW
 
-WINDOW, STRIDE = 224, 200  # px
-SMALL_IMAGES = ("error", "resize", "pad")
+STRIDE = 200  # px
 
 
 def window_starts(n: int, window: int = WINDOW, stride: int = STRIDE) -> list[int]:

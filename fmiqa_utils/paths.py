@@ -1,6 +1,7 @@
 """Where things are: data, scores, figures, reports. Environment variables move them, nothing else does."""
 
 import os
+import shutil
 from pathlib import Path
 
 from fmiqa_utils.storage import is_remote, open_path
@@ -17,6 +18,22 @@ def notebooks_root() -> Path:
     package = Path(__file__).resolve().parent
     checkout = package.parent
     return checkout / "notebooks" if (checkout / "pyproject.toml").is_file() else package / "notebooks"
+
+
+def working_notebooks() -> Path:
+    """Notebooks to open and change: the checkout's, or copies in `notebooks/` of the current folder. What lies there already is kept.
+
+    Raises OSError where the copies cannot be written.
+    """
+    source = notebooks_root()
+    if source == project_root() / "notebooks":
+        return source
+    place = Path.cwd() / "notebooks"
+    place.mkdir(exist_ok=True)
+    for notebook in sorted(source.glob("*.ipynb")):
+        if not (place / notebook.name).exists():
+            shutil.copyfile(notebook, place / notebook.name)
+    return place
 
 
 def data_root() -> Path:

@@ -45,14 +45,25 @@ def progress_bar(unit: str) -> Iterator[Update]:
 
     A task is shown from its first update on, and its time ticks between updates. In a terminal each task is a bar on stderr, in a log
     some lines, in a notebook a bar below the cell; in a notebook that `fmiqa report` runs, the bar is on the report's console.
-    `track` inside the context reports here as well.
+    `track` inside the context reports here as well, and so does another `progress_bar`.
     """
+    outer = _listener.get()
+    if outer is not None:
+        yield _with_unit(outer, unit)
+        return
     with _display(unit) as update:
         token = _listener.set(update)
         try:
             yield update
         finally:
             _listener.reset(token)
+
+
+def _with_unit(update: Update, unit: str) -> Update:
+    def inner(text: str, done: float, total: float, failed: int = 0, unit: str = unit) -> None:
+        update(text, done, total, failed, unit=unit)
+
+    return inner
 
 
 def track(items: Iterable[T], text: str, unit: str, total: int = 0) -> Iterator[T]:

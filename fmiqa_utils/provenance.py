@@ -6,6 +6,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.paths import project_root
 
 if TYPE_CHECKING:
@@ -71,9 +72,19 @@ def hardware(device: "torch.device") -> dict[str, object]:
 
 
 def pick_device(name: str = "auto") -> "torch.device":
-    """ "auto": a GPU if there is one, else the CPU; any other name is torch's."""
+    """ "auto": a GPU if there is one, else the CPU; any other name is torch's. Raises InputError for a GPU that is not there."""
     import torch
 
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"there is no device {name!r}: write auto, cpu, cuda, or cuda:1 for the second GPU."
+        ) from None
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
+        found = f"{there} GPU{'s' * (there > 1)}" if there else "no GPU that torch can use"
+        raise InputError(f"the device {name} is not there: this machine has {found}; write auto or cpu.")
+    return device

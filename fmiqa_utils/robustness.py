@@ -7,7 +7,7 @@ from fmiqa_utils.correlation import wide_scores
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.runs import Run, short_name
 from fmiqa_utils.significance import difference_table
-from fmiqa_utils.transforms import KINDS, parse_transform
+from fmiqa_utils.vocabulary import TRANSFORM_KINDS, parse_transform
 
 KEY = ["backbone", "weights", "feature", "distance", "variant"]
 
@@ -74,7 +74,7 @@ def robustness_table(
     table = pd.concat(tables, ignore_index=True)
     parsed = [parse_transform(t) for t in table["transform"]]
     table = table.assign(kind=[k for k, _ in parsed], amount=[a for _, a in parsed])
-    order = table["kind"].map(KINDS.index)
+    order = table["kind"].map(TRANSFORM_KINDS.index)
     columns = ["series", "backbone", "transform", "kind", "amount", "n", "srcc", "unmoved"]
     columns += ["difference", "lower", "upper", "p_bootstrap_holm", "significant"]
     return table.assign(order=order).sort_values(["order", "amount"], kind="stable")[columns]

@@ -14,8 +14,10 @@ from pandas.api.types import union_categoricals
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.notes import UNTRAINED_NOTE
 from fmiqa_utils.paths import scores_root
+from fmiqa_utils.run_names import known_runs, plain, run_index, unknown_run
 from fmiqa_utils.scores import SCORE_COLUMNS, digest, read_failures, read_manifest, read_pairs, read_scores
-from fmiqa_utils.storage import listing, read_whole, write_atomically
+from fmiqa_utils.storage import read_whole, write_atomically
+from fmiqa_utils.vocabulary import WINDOW, split_names
 
 if TYPE_CHECKING:
     from fmiqa_utils.scorer import Scorer
@@ -44,11 +46,6 @@ class Run:
     def warning(self) -> str:
         """What no reader may miss: untrained weights; "" where all weights are trained."""
         return UNTRAINED_NOTE if any(m["weights"] == "untrained" for m in self.manifests) else ""
-
-
-def split_names(names: str) -> list[str]:
-    """ "a, b" → ["a", "b"]."""
-    return [n.strip() for n in names.split(",") if n.strip()]
 
 
 def choose(backbone: str, weights: str, dataset: str) -> list[tuple[str, str]]:
@@ -156,7 +153,6 @@ def run_folder(
 def _look_before(pairs: pd.DataFrame, small_images: str, strict: bool, say: Callable[[str], object]) -> None:
     """Say what will fail before hours are spent. Raises InputError if every pair will, or any and `strict`."""
     from fmiqa_utils.dataset_check import glance
-    from fmiqa_utils.features import WINDOW
 
     problems = glance(pairs, WINDOW if small_images == "error" else 0)
     if not problems:
@@ -190,24 +186,15 @@ def ensure_demo(name: str = "demo", *, say: Callable[[str], object] = lambda _: 
 def save_run(name: str, folders: Sequence[Path]) -> Path:
     """Remember which score folders make up run `name`."""
     listed = [str(f.relative_to(scores_root())) for f in folders]
-    return write_atomically(_index(name), json.dumps({"scores": listed}, indent=1).encode())
-
-
-def known_runs() -> list[str]:
-    """Names of the runs that were saved here."""
-    return [n.removesuffix(".json") for n in listing(scores_root() / "runs") if n.endswith(".json")]
+    return write_atomically(run_index(name), json.dumps({"scores": listed}, indent=1).encode())
 
 
 def run_folders(name: str) -> list[Path]:
     """The score folders of run `name`. Raises InputError for an unknown name."""
     try:
-        return [scores_root() / f for f in json.loads(read_whole(_index(name)))["scores"]]
+        return [scores_root() / f for f in json.loads(read_whole(run_index(name)))["scores"]]
     except FileNotFoundError:
-        known = known_runs()
-        hint = near(name, known) if known else "none is there yet."
-        raise InputError(
-            f"there is no run called {name!r} ({hint}) Extract it first: notebook 01_extract or `fmiqa extract --run {name}`."
-        ) from None
+        raise unknown_run(name) from None
 
 
 def load_run(
@@ -271,12 +258,3 @@ def run_material(name: str) -> dict[str, str]:
 def short_name(backbone: str) -> str:
     """A backbone's name without its library."""
     return backbone.removeprefix("timm:").removeprefix("openclip:")
-
-
-def plain(name: str) -> str:
-    """A name that is safe as a folder's."""
-    return "".join(c if c.isalnum() or c in "._#" else "-" for c in name)
-
-
-def _index(name: str) -> Path:
-    return scores_root() / "runs" / f"{plain(name)}.json"

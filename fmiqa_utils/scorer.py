@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from fmiqa_utils.backbones import WINDOW, Backbone
-from fmiqa_utils.baselines import BASELINES
 from fmiqa_utils.distances import distances, embedding_cos
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.features import to_input
 from fmiqa_utils.readers import Features, concatenate
+from fmiqa_utils.vocabulary import BASELINES, USUAL_DISTANCES
 
 BATCH = {"cpu": 8, "cuda": 128}  # windows in one forward
 Column = tuple[str, str, str]  # feature, distance, variant
@@ -22,7 +22,7 @@ Column = tuple[str, str, str]  # feature, distance, variant
 class Settings:
     """What changes a number, beside the backbone and the images."""
 
-    distances: tuple[str, ...] = ("l2", "cos", "skld", "jsd", "wsd")
+    distances: tuple[str, ...] = USUAL_DISTANCES
     variants: tuple[str, ...] = ("published",)
     layer_curves: bool = (
         True  # of the published joint distances; l2, cos and corrected forms always have them

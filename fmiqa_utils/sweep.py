@@ -10,32 +10,41 @@ from typing import Any
 
 import pandas as pd
 
-from fmiqa_utils.backbones import NORMALIZE, PRECISIONS, backbone_info, load_backbone, window_flops
+from fmiqa_utils.backbones import backbone_info, load_backbone, window_flops
 from fmiqa_utils.datasets import load_pairs
-from fmiqa_utils.distances import DISTANCES, VARIANTS
 from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
 from fmiqa_utils.engines import Spec, Trials, Workers
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.extract import run
-from fmiqa_utils.features import SMALL_IMAGES, WINDOW, fitted_size, window_boxes
+from fmiqa_utils.features import fitted_size, window_boxes
 from fmiqa_utils.images import read_size
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.plan import evenly_spaced
 from fmiqa_utils.provenance import pick_device
 from fmiqa_utils.runs import choose, run_folder, save_run
 from fmiqa_utils.scorer import Scorer, Settings
-from fmiqa_utils.transforms import parse_transform
+from fmiqa_utils.vocabulary import (
+    DISTANCES,
+    ENGINES,
+    NORMALIZE,
+    PRECISIONS,
+    SMALL_IMAGES,
+    USUAL_DISTANCES,
+    VARIANTS,
+    WINDOW,
+    parse_transform,
+    refuse_gpus,
+)
 
 BYTES_PER_VALUE = 9.0  # of a shard, measured on the demo dataset: a value and its share of the keys
-ENGINES = ("local", "ray")
 LISTS = ("datasets", "backbones", "normalize", "transforms", "distances", "variants")
 COUNTS = ("transform_pairs", "batch")
 KNOWN = {
     "normalize": NORMALIZE,
     "distances": DISTANCES,
     "variants": VARIANTS,
-    "precision": tuple(PRECISIONS),
+    "precision": PRECISIONS,
     "small_images": SMALL_IMAGES,
 }
 
@@ -50,7 +59,7 @@ class Sweep:
     normalize: list[str] = field(default_factory=lambda: ["none"])
     transforms: list[str] = field(default_factory=lambda: ["none"])
     transform_pairs: int = 0
-    distances: tuple[str, ...] = ("l2", "cos", "skld", "jsd", "wsd")
+    distances: tuple[str, ...] = USUAL_DISTANCES
     variants: tuple[str, ...] = ("published",)
     precision: str = "fp32"
     small_images: str = "error"
@@ -258,8 +267,7 @@ def workers_of(
         raise InputError(f"there is no engine {engine!r}; {near(engine, ENGINES)}")
     if workers < 0:
         raise InputError(f"--workers {workers}: it must be 0 or more.")
-    if num_gpus is not None and (num_gpus < 0 or (num_gpus > 1 and num_gpus % 1)):
-        raise InputError(f"--num-gpus {num_gpus:g}: it must be a fraction up to 1, or a whole number.")
+    refuse_gpus(num_gpus)
     if engine == "ray":
         with ray_actors(workers, address=address, num_gpus=num_gpus, say=say) as group:
             yield group

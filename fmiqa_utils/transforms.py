@@ -1,27 +1,12 @@
 """The three robustness transforms: the distorted image is moved by a few per cent against its reference (METHODS 1.5)."""
 
 import math
-import re
 
 import numpy as np
 from PIL import Image
 
-from fmiqa_utils.errors import InputError, near
-
-KINDS = ("tra", "sca", "rot")
-
-
-def parse_transform(name: str) -> tuple[str, float]:
-    """ "none" → ("none", 0); "tra-1", "sca-2.5", "rot-3" → (kind, amount ≥ 0 in % or degrees).
-
-    Raises InputError for anything else.
-    """
-    if name == "none":
-        return "none", 0.0
-    match = re.fullmatch(r"([a-z]+)-(\d+(?:\.\d+)?)", name)
-    if match is None or match[1] not in KINDS:
-        raise InputError(f"there is no transform {name!r}; {near(name, ['none', 'tra-1', 'sca-1', 'rot-1'])}")
-    return match[1], float(match[2])
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.vocabulary import parse_transform
 
 
 def apply_transform(ref: np.ndarray, dist: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -128,3 +128,14 @@ def test_a_line_that_is_half_written_waits_for_its_end(tmp_path: Path) -> None:
             other.write(line[7:])
         progress._pass_on(file, lambda *a: got.append(a))
     assert got == [("demo", 1, 2, 0, "pairs")]
+
+
+def test_a_bar_inside_a_bar_is_shown_by_the_outer_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("notebooks") as outer:
+        outer("report", 0, 7)
+        with progress_bar("images") as inner:
+            inner("demo dataset", 840, 840)
+    assert capsys.readouterr().err.splitlines() == [
+        "report: 0 of 7 notebooks · 0 s",
+        "demo dataset: 840 of 840 images · 0 s",
+    ]

@@ -1,50 +1,150 @@
 """`fmiqa loda`: train, evaluate, predict, ablate, info."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
-from fmiqa_utils.console import err, out, short, table
+from fmiqa_utils.console import err, out, short, table, warn
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.notes import UNTRAINED_NOTE
-from fmiqa_utils.options import Dataset, Device, Direction, Labels, Root
+from fmiqa_utils.options import (
+    Dataset,
+    Device,
+    Direction,
+    FrozenWeights,
+    Labels,
+    Root,
+    at_least,
+    check_exists,
+    check_file,
+    check_word,
+    checked,
+    is_one_of,
+    refuse_dataset,
+    words,
+)
 from fmiqa_utils.progress import progress_bar
+from fmiqa_utils.vocabulary import BATCH_NORM, N_SPLITS, PRECISIONS, PROTOCOLS, once, split_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(
     help="LoDa, the no-reference model that is trained: train, evaluate, predict, ablate.",
     no_args_is_help=True,
 )
+KINDS = ("pairs", "images")  # of datasets that LoDa is trained on
 
-Vit = Annotated[str, typer.Option(help="Any plain timm ViT with 224 px input.")]
-Cnn = Annotated[str, typer.Option(help="Any timm CNN with features_only and four stages.")]
-Frozen = Annotated[
-    str, typer.Option(help="Of the frozen ViT and CNN: pretrained, or untrained (a stand-in).")
+
+def check_splits(value: str) -> None:
+    """Raises InputError unless `value` is "all" or numbers by commas, each once; which there are, the table of splits says."""
+    if value == "all":
+        return
+    if not all(word.isdecimal() for word in once(split_names(value), "split")):
+        raise InputError(f"--splits {value}: write numbers by commas, such as 0,1,2, or all.")
+
+
+Vit = Annotated[str, typer.Option(help="Any plain timm ViT with 224 px input.", callback=checked(check_word))]
+Cnn = Annotated[
+    str,
+    typer.Option(help="Any timm CNN with features_only and four stages.", callback=checked(check_word)),
 ]
-Epochs = Annotated[int, typer.Option(help="Passes over the training part.")]
+Released = Annotated[
+    str | None,
+    typer.Option(help="For a released checkpoint, which does not say.", callback=checked(check_word)),
+]
+Frozen = FrozenWeights
+Epochs = Annotated[int, typer.Option(help="Passes over the training part.", callback=at_least(1))]
 Batch = Annotated[
-    int, typer.Option(help="Images in one step; the loss couples all of them, on several devices each share.")
+    int,
+    typer.Option(
+        help="Images in one step; the loss couples all of them, on several devices each share.",
+        callback=at_least(2),
+    ),
 ]
 DeviceBatch = Annotated[
-    int, typer.Option(help="Images in memory at once; 0: the whole batch. Less changes nothing but time.")
+    int,
+    typer.Option(
+        help="Images in memory at once; 0: the whole batch. Less changes nothing but time.",
+        callback=at_least(0),
+    ),
 ]
-Crops = Annotated[int, typer.Option(help="Random crops per image and epoch; 0: the published number.")]
-TestCrops = Annotated[int, typer.Option(help="Random crops averaged for a prediction.")]
-Rate = Annotated[float, typer.Option(help="AdamW's learning rate at the start of the cosine.")]
-Seed = Annotated[int, typer.Option(help="Of the learner's start, the crops, their order and the dropout.")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16 (mixed).")]
-Splits = Annotated[str, typer.Option(help="Numbers by commas, or all (the published ten).")]
-SplitFile = Annotated[Path | None, typer.Option(help="A splits.json to use instead of making one.")]
+Crops = Annotated[
+    int,
+    typer.Option(help="Random crops per image and epoch; 0: the published number.", callback=at_least(0)),
+]
+TestCrops = Annotated[int, typer.Option(help="Random crops averaged for a prediction.", callback=at_least(1))]
+Rate = Annotated[
+    float,
+    typer.Option(help="AdamW's learning rate at the start of the cosine.", callback=at_least(0, above=True)),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        help="Of the learner's start, the crops, their order and the dropout.",
+        callback=at_least(0, 2**32 - 1),
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="fp32, bf16 or fp16 (mixed).",
+        callback=checked(is_one_of(PRECISIONS, "precision")),
+        autocompletion=words(*PRECISIONS),
+    ),
+]
+Splits = Annotated[
+    str,
+    typer.Option(
+        help="Numbers by commas, or all (the published ten).",
+        callback=checked(check_splits),
+        autocompletion=words("all", *map(str, range(N_SPLITS))),
+    ),
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(help="A splits.json to use instead of making one.", callback=checked(check_file)),
+]
 Protocol = Annotated[
     str,
-    typer.Option(help="validated (epoch chosen on validation references) or published (on the test part)."),
+    typer.Option(
+        help="validated (epoch chosen on validation references) or published (on the test part).",
+        callback=checked(is_one_of(PROTOCOLS, "protocol")),
+        autocompletion=words(*PROTOCOLS),
+    ),
 ]
 Bn = Annotated[
-    str, typer.Option(help="frozen, or published: the CNN's BatchNorm statistics move while training.")
+    str,
+    typer.Option(
+        help="frozen, or published: the CNN's BatchNorm statistics move while training.",
+        callback=checked(is_one_of(BATCH_NORM, "treatment of BatchNorm")),
+        autocompletion=words(*BATCH_NORM),
+    ),
 ]
-Images = Annotated[int, typer.Option(help="Use only so many images, evenly spaced; 0: all.")]
-Workers = Annotated[int, typer.Option(help="Processes that load images.")]
+Images = Annotated[
+    int, typer.Option(help="Use only so many images, evenly spaced; 0: all.", callback=at_least(0))
+]
+Workers = Annotated[int, typer.Option(help="Processes that load images.", callback=at_least(0))]
+Devices = Annotated[
+    int, typer.Option(help="GPUs to train on, by DistributedDataParallel.", callback=at_least(1))
+]
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(help="best.ckpt of a split, or a released checkpoint.", callback=checked(check_file)),
+]
+
+
+def check_paths(values: list[Path]) -> list[Path]:
+    """Raises InputError unless every path is there."""
+    for value in values:
+        check_exists(value)
+    return values
+
+
+def check_vits(value: str) -> None:
+    """Raises InputError for a ViT that is named twice."""
+    once(split_names(value), "ViT")
 
 
 @app.command()
@@ -73,13 +173,17 @@ def train(
     seed: Seed = 0,
     images: Images = 0,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="GPUs to train on, by DistributedDataParallel.")] = 1,
+    devices: Devices = 1,
     workers: Workers = 2,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run; one under data/scores/loda by default.")
     ] = None,
 ) -> None:
     """Train on a dataset's splits and test; a stopped run goes on where it stopped."""
+    refuse_dataset(dataset, labels, direction, KINDS)
+
+    import pandas as pd
+
     from fmiqa_utils.loda.evaluate import summary
     from fmiqa_utils.loda.run import run_folder
     from fmiqa_utils.loda.run import train as run
@@ -130,19 +234,23 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a split, or a released checkpoint.")],
+    checkpoint: Checkpoint,
     dataset: Dataset = "demo",
     root: Root = None,
     labels: Labels = None,
     direction: Direction = None,
-    vit: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
-    cnn: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
+    vit: Released = None,
+    cnn: Released = None,
     test_crops: TestCrops = 15,
     images: Images = 0,
     device: Device = "auto",
     output: Annotated[Path | None, typer.Option(help="CSV for the predictions.")] = None,
 ) -> None:
     """Agreement of a trained model with the labels of a whole dataset, such as another than it was trained on."""
+    refuse_dataset(dataset, labels, direction, KINDS)
+
+    import pandas as pd
+
     from fmiqa_utils.loda.evaluate import evaluate as run
     from fmiqa_utils.loda.evaluate import load_checkpoint
     from fmiqa_utils.provenance import pick_device
@@ -166,13 +274,15 @@ def evaluate(
 
 @app.command()
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a split, or a released checkpoint.")],
-    paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    checkpoint: Checkpoint,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders of them.", callback=check_paths)
+    ],
     output: Annotated[
         Path, typer.Option(help="CSV: file, prediction, spread over the crops, crops, weights.")
     ] = Path("predictions.csv"),
-    vit: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
-    cnn: Annotated[str | None, typer.Option(help="For a released checkpoint, which does not say.")] = None,
+    vit: Released = None,
+    cnn: Released = None,
     crops: TestCrops = 15,
     device: Device = "auto",
 ) -> None:
@@ -203,7 +313,10 @@ def ablate(
     root: Root = None,
     labels: Labels = None,
     direction: Direction = None,
-    vits: Annotated[str, typer.Option(help="Frozen ViTs by commas, small to large.")] = "",
+    vits: Annotated[
+        str | None,
+        typer.Option(help="Frozen ViTs by commas, small to large.", callback=checked(check_vits)),
+    ] = None,
     cnn: Cnn = "resnet50",
     weights: Frozen = "pretrained",
     splits: Splits = "0",
@@ -220,6 +333,8 @@ def ablate(
     workers: Workers = 2,
 ) -> None:
     """Does a larger frozen ViT help, and does it without local features? {ViT-Ti, S, B} × {with, without injection}."""
+    refuse_dataset(dataset, labels, direction, KINDS)
+
     from fmiqa_utils.loda.ablate import VITS, ablate_vits, save_ablation
     from fmiqa_utils.loda.train import Options
 
@@ -238,7 +353,7 @@ def ablate(
         precision=precision,
         seed=seed,
     )
-    chosen = [v.strip() for v in vits.split(",") if v.strip()] or list(VITS)
+    chosen = split_names(vits or "") or list(VITS)
     how = {"device": device, "workers": workers, "progress": err.is_terminal}
     result = ablate_vits(rows, options, chosen, _numbers(splits), say=err.print, **how)
     out.print(table(result.round(4), f"Frozen ViT with and without injection, {dataset} ({weights})"))
@@ -249,6 +364,8 @@ def ablate(
 @app.command()
 def info(vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k", cnn: Cnn = "resnet50") -> None:
     """Trainable and total parameters, part by part."""
+    import pandas as pd
+
     from fmiqa_utils.loda.model import LoDa
 
     model = LoDa(vit, cnn, pretrained=False)
@@ -264,8 +381,8 @@ def info(vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k", cnn: Cnn = "re
 
 
 def _images(
-    dataset: str, root: Path | None, labels: str | None, direction: str | None, images: int
-) -> pd.DataFrame:
+    dataset: str, root: str | None, labels: str | None, direction: str | None, images: int
+) -> "pd.DataFrame":
     from fmiqa_utils.demo import build_demo
     from fmiqa_utils.loda.data import load_labelled
     from fmiqa_utils.plan import evenly_spaced
@@ -276,7 +393,7 @@ def _images(
     return evenly_spaced(rows, images).reset_index(drop=True)
 
 
-def _fill_cache(rows: pd.DataFrame) -> None:
+def _fill_cache(rows: "pd.DataFrame") -> None:
     from fmiqa_utils.loda.data import fill_cache
 
     with progress_bar("images") as update:
@@ -284,16 +401,9 @@ def _fill_cache(rows: pd.DataFrame) -> None:
 
 
 def _numbers(splits: str) -> list[int]:
-    from fmiqa_utils.loda.splits import N_SPLITS
-
-    if splits == "all":
-        return list(range(N_SPLITS))
-    try:
-        return [int(s) for s in splits.split(",")]
-    except ValueError:
-        raise InputError(f"--splits {splits}: write numbers by commas, such as 0,1,2, or all.") from None
+    return list(range(N_SPLITS)) if splits == "all" else [int(s) for s in split_names(splits)]
 
 
 def _warn(weights: str) -> None:
     if weights == "untrained":
-        err.print(f"[bold white on red] The frozen ViT and CNN: {UNTRAINED_NOTE} [/]")
+        warn(f"The frozen ViT and CNN: {UNTRAINED_NOTE}")

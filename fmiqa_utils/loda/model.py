@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.vocabulary import BATCH_NORM
 
 VIT = "vit_base_patch16_224.augreg2_in21k_ft_in1k"
 CNN = "resnet50"
@@ -18,7 +19,6 @@ SIZE = 224  # px
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WIDTH, HEADS, GRID = 64, 4, 7  # of the injector: channels, heads, side of the pooled CNN maps
 DROPOUT = 0.1
-BN_MODES = ("frozen", "published")
 
 
 class Mlp(nn.Module):
@@ -122,8 +122,8 @@ class LoDa(nn.Module):
         inject: bool = True,
     ) -> None:
         super().__init__()
-        if bn not in BN_MODES:
-            raise InputError(f"bn={bn!r} is unknown; {near(bn, BN_MODES)}")
+        if bn not in BATCH_NORM:
+            raise InputError(f"bn={bn!r} is unknown; {near(bn, BATCH_NORM)}")
         self.names, self.bn, self.inject = {"vit": vit, "cnn": cnn}, bn, inject
         self.weights = (
             "pretrained" if pretrained else "untrained"

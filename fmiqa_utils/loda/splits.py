@@ -9,10 +9,9 @@ import pandas as pd
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.scores import digest
 from fmiqa_utils.storage import write_atomically
+from fmiqa_utils.vocabulary import N_SPLITS, PROTOCOLS
 
-N_SPLITS = 10
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1  # of the references; the validation share leaves the training part
-PROTOCOLS = ("validated", "published")
 Parts = dict[str, list[str]]  # part: references
 
 

@@ -23,9 +23,10 @@ from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.loda.data import TEST_CROPS, TRAIN_CROPS, EpochSampler, EvaluationCrops, TrainingCrops
 from fmiqa_utils.loda.model import CNN, VIT, LoDa, plcc_loss
 from fmiqa_utils.storage import write_atomically
+from fmiqa_utils.vocabulary import FROZEN_WEIGHTS, PRECISIONS
 from fmiqa_utils.weights import stand_in_weights
 
-PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISION = dict(zip(PRECISIONS, ("32-true", "bf16-mixed", "16-mixed"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Options:
 def build(options: Options) -> LoDa:
     """The model to train; the learner's start depends on the seed alone."""
     torch.manual_seed(options.seed)
-    if options.weights not in ("pretrained", "untrained"):
+    if options.weights not in FROZEN_WEIGHTS:
         raise InputError(
             f"weights={options.weights!r}: the frozen parts of LoDa are pretrained or untrained."
         )

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM: the work in hand is broken off, one sentence says what is kept, and the exit status is the shell's own.
+
+Typer turns a KeyboardInterrupt into an exit without a word, Lightning into exit status 1, others into errors of their own. So the signal
+is remembered when it comes, and `main` asks here whatever came out of the command.
+"""
+
+import signal
+from types import FrameType
+
+CHUNKS = "finished chunks are kept, the same command goes on from there."
+KEPT = {
+    "extract": CHUNKS,
+    "report": CHUNKS,
+    "sweep": CHUNKS,
+    "loda train": "finished epochs are kept, the same command goes on from there.",
+    "loda ablate": "finished epochs are kept, the same command goes on from there.",
+}
+_caught: list[int] = []
+
+
+def listen() -> None:
+    """From here on SIGINT and SIGTERM raise KeyboardInterrupt and are remembered; one that the parent ignores stays ignored."""
+    _caught.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _remember)
+
+
+def _remember(number: int, _frame: FrameType | None) -> None:
+    _caught.append(number)
+    raise KeyboardInterrupt
+
+
+def stopped_by() -> int:
+    """The signal that came first, 0 if none has."""
+    return _caught[0] if _caught else 0
+
+
+def sentence(words: list[str]) -> str:
+    """What is said of a command line that was stopped: what is kept, and how to go on."""
+    verb = [w for w in words if not w.startswith("-")]
+    kept = (
+        KEPT.get(" ".join(verb[:1])) or KEPT.get(" ".join(verb[:2])) or "nothing half-written is left behind."
+    )
+    return f"stopped; {kept}"
