@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.notes import UNTRAINED_NOTE
+from fmiqa_utils.notes import UNTRAINED_NOTE, UNTRAINED_TAG
 from fmiqa_utils.paths import scores_root
 from fmiqa_utils.scores import SCORE_COLUMNS, digest, read_failures, read_manifest, read_pairs, read_scores
 from fmiqa_utils.storage import listing, read_whole, write_atomically
@@ -41,8 +41,17 @@ class Run:
 
     @property
     def warning(self) -> str:
-        """What no reader may miss: untrained weights; "" where all weights are trained."""
-        return UNTRAINED_NOTE if any(m["weights"] == "untrained" for m in self.manifests) else ""
+        """The full sentence that no reader may miss: untrained weights; "" where all weights are trained."""
+        return UNTRAINED_NOTE if self.tag else ""
+
+    @property
+    def tag(self) -> str:
+        """`warning` in two words, for captions and findings: "untrained weights", with the backbones where others are trained."""
+        untrained = [short_name(m["backbone"]) for m in self.manifests if m["weights"] == "untrained"]
+        if not untrained:
+            return ""
+        names = ", ".join(dict.fromkeys(untrained))
+        return UNTRAINED_TAG if len(untrained) == len(self.manifests) else f"{UNTRAINED_TAG}: {names}"
 
 
 def split_names(names: str) -> list[str]:
