@@ -127,7 +127,8 @@ def distances(run: Run, table: pd.DataFrame, forms: pd.DataFrame, n_resamples: i
     table: `correlation_table` of joint values, embeddings and baselines; forms: `contrasts.corrected_vs_published`.
     """
     joint = table[table["feature"] == "joint"].dropna(subset=["srcc"])
-    joint = joint.sort_values(["srcc", "variant"], ascending=False)  # of equal forms the published one first
+    joint = joint.sort_values(["srcc", "variant"], ascending=False)
+    joint = joint.drop_duplicates([*GROUP, "distance", "srcc"])  # of equal forms the published one stays
     if joint.empty:
         return nothing_to_say(run) or "No distance over all layers has a defined correlation."
     pairs, best, worst = scored_pairs(run), joint.iloc[0], joint.iloc[-1]

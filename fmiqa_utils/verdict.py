@@ -16,6 +16,7 @@ from fmiqa_utils.scope import nothing_to_say, scored_pairs
 from fmiqa_utils.selection import corrected_interval, held_out_splits
 from fmiqa_utils.significance import paired_difference
 from fmiqa_utils.wording import (
+    count,
     distance_name,
     facts,
     few,
@@ -197,7 +198,12 @@ def verdict(run: Run, table: pd.DataFrame) -> str:
         return reason or "No layer has a defined correlation, so there is nothing to compare."
     top = table[_of_one_contest(table, table.iloc[0])].sort_values("srcc_against", ascending=False)
     pairs, small = scored_pairs(run), is_few(scored_pairs(run))
-    sentences = [few(pairs), _headline(top, run, small), _each(top, small), _honest(top, small)]
+    sentences = [
+        few(pairs),
+        _headline(top, run, small),
+        _each(top, small),
+        _honest(top, len(table.drop_duplicates(GROUP)), small),
+    ]
     sentences += [_second(table, top, small), _other_series(table, run), _missing(table)]
     return f"{' '.join(s for s in sentences if s)} {facts(pairs, run)}."
 
@@ -247,17 +253,20 @@ def _difference(row: pd.Series, small: bool) -> str:
     return f"{span(row['difference'], lower, upper, signed=True)} to {distance_name(row['against'])}"
 
 
-def _honest(top: pd.DataFrame, small: bool) -> str:
-    """That the best was chosen on the same images, and its lead where it was chosen on others."""
+def _honest(top: pd.DataFrame, models: int, small: bool) -> str:
+    """That the best was chosen on the same images, and its lead where the choice within its model was made on others."""
     best = top.iloc[0]
-    if best["choices"] == 1:
+    if best["choices"] * models == 1:
         return ""
-    words = f"It is the best of {best['choices']}, chosen on these same images"
+    words = f"It is the best of {count(best['choices'], 'choice')}"
+    words += f" within its model, which is the best of {models}; all were" if models > 1 else ","
+    words += " chosen on these same images"
     lead, lower, upper = (float(best[name]) for name in HELD_OUT)
     if small or np.isnan(lead):
         return f"{words}, which flatters it."
+    what = "this choice" if models == 1 else "the choice within the model"
     return (
-        f"{words}; where four fifths of the references choose and the rest judge, the difference is "
+        f"{words}. Where four fifths of the references make {what} and the rest judge it, the difference is "
         f"{span(lead, lower, upper, signed=True)} to {distance_name(best['against'])}."
     )
 

@@ -112,6 +112,8 @@ def forms(labels: np.ndarray = LABELS, refs: int = REFS) -> Run:
     columns: dict[Column, np.ndarray] = {
         ("joint", "cos", "published"): noisy(labels, 1, 1),
         ("joint", "l2", "published"): noisy(labels, 2, 2),
+        ("joint", "l2", "corrected"): noisy(labels, 2, 2),
+        ("joint", "cos", "corrected"): noisy(labels, 1, 1),
         ("joint", "wsd", "published"): noisy(labels, 3, 3),
         ("joint", "wsd", "corrected"): noisy(labels, 0.05, 4),
         ("embedding", "cos", "published"): noisy(labels, 4, 5),

@@ -55,7 +55,7 @@ def test_psnr_beats_everything_and_the_first_sentence_says_so() -> None:
     assert f"SRCC {top['srcc_against']:.3f} against {top['srcc']:.3f}" in first
     assert f"({top['difference']:+.3f} [{top['lower']:+.3f}, {top['upper']:+.3f}])" in first
     assert "block 1 by cosine of vit_tiny_patch16_224 (untrained)" in first
-    assert "It is the best of 2, chosen on these same images" in text
+    assert "It is the best of 2 choices, chosen on these same images." in text
     assert text.endswith("n = 48 pairs of 8 references; untrained weights.")
 
 
@@ -104,6 +104,10 @@ def test_two_normalizations_are_two_series() -> None:
     assert table["normalize"].unique().tolist() == ["model", "none"]
     text = verdict(run, table)
     assert "(untrained, normalize=model)" in text.split("**")[1]
+    assert (
+        "It is the best of 2 choices within its model, which is the best of 2; all were chosen on these same images."
+        in text
+    )
     second = table[table["normalize"] == "none"].iloc[0]
     assert (
         f"Best of the other models: vit_tiny_patch16_224 (untrained, normalize=none) {second['srcc']:.3f} (block 1 by cosine)"
