@@ -48,9 +48,7 @@ def srcc_dots(table: pd.DataFrame) -> Figure:
 def rank_slopes(table: pd.DataFrame, dataset: str = "pipal") -> Figure:
     """Ranking by pooled SRCC (left) and by mean SRCC within references (right), one line per model or baseline."""
     ranks = within_ranks(table, dataset)
-    figure, ax = plt.subplots(
-        figsize=(0.72 * FULL, 0.5 + ROW * len(ranks))
-    )  # room for a distance at either end
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.5 + ROW * len(ranks)))
     for _, row in ranks.iterrows():
         ends = [row["rank_pooled"], row["rank_within"]]
         width = 2.0 if np.ptp(ends) >= CLIMB else 0.9
