@@ -214,8 +214,15 @@ def moved(run: Run, table: pd.DataFrame) -> str:
             f"{worst['unmoved']:.3f} to {worst['srcc']:.3f} ({change}{sure})"
         )
     same = known[(known["transform"] == worst["transform"]) & (known["series"] != worst["series"])]
-    parts = [f"{r['series']} {r['difference']:+.3f}" for _, r in same.iterrows()]
-    rest = f"Under the same transform: {'; '.join(parts)}." if parts else ""
+    models = same[same["backbone"] != "baseline"].sort_values("difference", ascending=False)
+    mildest = pd.concat([models.head(1), same[same["backbone"] == "baseline"]])
+    parts = [f"{r['series']} {r['difference']:+.3f}" for _, r in mildest.iterrows()]
+    least = (
+        "; of the foundation models' other measures only the least changed is named"
+        if len(models) > 1
+        else ""
+    )
+    rest = f"Under the same transform: {'; '.join(parts)}{least}." if parts else ""
     sentences = [few(pairs), f"{head if small else f'**{head}**'}.", rest]
     return f"{' '.join(s for s in sentences if s)} {facts(pairs, run)}."
 

@@ -190,6 +190,13 @@ def test_the_costliest_transform_is_named_and_the_others_under_it() -> None:
         "(-0.300 [-0.350, -0.250], significant)**."
     )
     assert "Under the same transform: PSNR -0.500." in text
+    own = moved_table(-0.3).head(1)
+    others = [own.assign(series=name, difference=change) for name, change in (("a", -0.2), ("b", -0.1))]
+    text = findings.moved(a_run(), pd.concat([moved_table(-0.3), *others], ignore_index=True))
+    assert (
+        "Under the same transform: b -0.100; PSNR -0.500; of the foundation models' other measures only the least"
+        in text
+    )
 
 
 def test_a_run_in_which_nothing_is_lost_says_so_and_few_pairs_have_no_interval() -> None:
