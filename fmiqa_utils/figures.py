@@ -112,7 +112,7 @@ def table(frame: pd.DataFrame, decimals: int = 3) -> HTML:
 
 
 def caption(run: Run, what: str, distance: str = "") -> str:
-    """One figure's caption: what it shows, n, label, weights, failures and, for untrained weights, the warning."""
+    """One figure's caption: what it shows, n, label, weights, failures and, for untrained weights, the tag."""
     from fmiqa_utils.datasets import label_note
 
     m = run.manifests
@@ -125,7 +125,7 @@ def caption(run: Run, what: str, distance: str = "") -> str:
     lost = f", {failed} failed" if failed else ""
     note = label_note(run.dataset)
     text = f"{what} Dataset {run.dataset}, {n}{lost}. {models}. {note}"
-    return f"**{run.warning}** {text}" if run.warning else text
+    return f"**{run.tag[0].upper() + run.tag[1:]}.** {text}" if run.tag else text
 
 
 # ---- what the data look like ----------------------------------------------------------------------------------------------

@@ -54,7 +54,9 @@ def rank_slopes(table: pd.DataFrame, dataset: str = "pipal") -> Figure:
         width = 2.0 if np.ptp(ends) >= CLIMB else 0.9
         ax.plot([0, 1], ends, "o-", ms=3.5, lw=width, color=family_colour(row["family"]), label=row["name"])
         ax.text(-0.07, ends[0], f"{row['name']}  {row['srcc']:.3f}", ha="right", va="center", size=6.3)
-        ax.text(1.07, ends[1], f"{row['srcc_within']:.3f}  {row['model']}", ha="left", va="center", size=6.3)
+        ax.text(
+            1.07, ends[1], f"{row['srcc_within']:.3f}  {row['name_within']}", ha="left", va="center", size=6.3
+        )
     ax.set(xlim=(-0.08, 1.08), ylim=(len(ranks) + 0.5, 0.5), yticks=[])
     ax.set_xticks([0, 1], ["over all\nimages", "within\nreferences"])
     ax.xaxis.tick_top()
@@ -163,12 +165,21 @@ def datasets_of(rows: pd.DataFrame) -> list[str]:
 
 
 def within_ranks(table: pd.DataFrame, dataset: str = "pipal") -> pd.DataFrame:
-    """Each model's best pooled distance and the baselines: name, both SRCCs and their ranks, the best pooled first."""
+    """Models and baselines ranked over all images and within references, each model by the distance that is best for that ranking.
+
+    Columns of the row that is best over all images, with `name`, `srcc` and rank_pooled; then name_within, srcc_within and
+    rank_within of the distance that is best within references. Embeddings are left out. The best over all images comes first.
+    """
     rows = main_methods(table[table["dataset"] == dataset])
-    rows = rows[rows["kind"] != "embedding"].sort_values("srcc", ascending=False).drop_duplicates("model")
+    rows = rows[rows["kind"] != "embedding"]
+    pooled, within = (
+        rows.sort_values(s, ascending=False).drop_duplicates("model") for s in ("srcc", "srcc_within")
+    )
+    within = within[["model", "name", "srcc_within"]].rename(columns={"name": "name_within"})
+    ranks = pooled.drop(columns="srcc_within").merge(within, on="model")
     for rank, statistic in (("rank_pooled", "srcc"), ("rank_within", "srcc_within")):
-        rows[rank] = rows[statistic].rank(ascending=False, method="first").astype(int)
-    return rows.reset_index(drop=True)
+        ranks[rank] = ranks[statistic].rank(ascending=False, method="first").astype(int)
+    return ranks
 
 
 def difference_samples(

@@ -96,27 +96,6 @@ def relative_change(run: Run, distance: str = "cos", variant: str = "published")
     return long.assign(kind=[k for k, _ in parsed], amount=np.array([a for _, a in parsed]))
 
 
-def largest_loss(table: pd.DataFrame) -> str:
-    """The finding of a `robustness_table` in words: the foundation models' largest loss, and PSNR's."""
-    own = table[table["backbone"] != "baseline"]
-    worst, psnr = (t.sort_values("difference").iloc[0] for t in (own, table[table["series"] == "PSNR"]))
-    verdict = "significant" if worst["significant"] else "not significant"
-    return (
-        f"The largest loss of a foundation model is **{worst['difference']:+.3f} [{worst['lower']:+.3f}, {worst['upper']:+.3f}]** "
-        f"({worst['series']}, {worst['transform']}, from {worst['unmoved']:.3f} to {worst['srcc']:.3f}, {verdict} after Holm, "
-        f"n = {worst['n']} pairs); PSNR loses up to {psnr['difference']:+.3f} ({psnr['transform']})."
-    )
-
-
-def published_loss(table: pd.DataFrame) -> str:
-    """The same for published results (`published.robustness_table`), where a run has no moved images of its own."""
-    row = table.assign(loss=table["tra-1"] - table["none"]).sort_values("loss").iloc[0]
-    return (
-        f"No move was extracted in this run. In the published results a shift by 1 % costs most on {row['dataset']}: {row['method']}, "
-        f"{row['none']:.3f} to {row['tra-1']:.3f}."
-    )
-
-
 def _series_name(
     backbone: str, weights: str, feature: object, distance: str, variant: str, *, several: bool
 ) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.notes import UNTRAINED_NOTE
+from fmiqa_utils.notes import UNTRAINED_NOTE, UNTRAINED_TAG
 from fmiqa_utils.paths import scores_root
 from fmiqa_utils.run_names import known_runs, plain, run_index, unknown_run
 from fmiqa_utils.scores import SCORE_COLUMNS, digest, read_failures, read_manifest, read_pairs, read_scores
@@ -44,8 +44,17 @@ class Run:
 
     @property
     def warning(self) -> str:
-        """What no reader may miss: untrained weights; "" where all weights are trained."""
-        return UNTRAINED_NOTE if any(m["weights"] == "untrained" for m in self.manifests) else ""
+        """The full sentence that no reader may miss: untrained weights; "" where all weights are trained."""
+        return UNTRAINED_NOTE if self.tag else ""
+
+    @property
+    def tag(self) -> str:
+        """`warning` in two words, for captions and findings: "untrained weights", with the backbones where others are trained."""
+        untrained = [short_name(m["backbone"]) for m in self.manifests if m["weights"] == "untrained"]
+        if not untrained:
+            return ""
+        names = ", ".join(dict.fromkeys(untrained))
+        return UNTRAINED_TAG if len(untrained) == len(self.manifests) else f"{UNTRAINED_TAG}: {names}"
 
 
 def choose(backbone: str, weights: str, dataset: str) -> list[tuple[str, str]]:

@@ -60,7 +60,7 @@ def nested_selection(
         raise InputError(
             f"n_folds={n_folds} with {n_refs} references: it must be between 2 and their number."
         )
-    held_out = _held_out(n_refs, n_folds, n_repeats, seed)
+    held_out = held_out_splits(n_refs, n_folds, n_repeats, seed)
     training = _leads(weighted_srcc(matrix, target, codes, 1 - held_out), baseline)
     testing = _leads(weighted_srcc(matrix, target, codes, held_out), baseline)
     apparent = _leads(srcc(matrix, target)[None], baseline)[0]
@@ -75,14 +75,14 @@ def nested_selection(
         apparent_lead=float(apparent[best]),
         training_lead=float(seen.mean()),
         held_out_lead=float(honest.mean()),
-        held_out_interval=_corrected_interval(honest, n_folds, ci),
+        held_out_interval=corrected_interval(honest, n_folds, ci),
         optimism=float(optimism.mean()),
-        optimism_interval=_corrected_interval(optimism, n_folds, ci),
+        optimism_interval=corrected_interval(optimism, n_folds, ci),
         chosen=np.bincount(choice, minlength=matrix.shape[1]) / len(choice),
     )
 
 
-def _held_out(n_refs: int, n_folds: int, n_repeats: int, seed: int) -> NDArray[np.int_]:
+def held_out_splits(n_refs: int, n_folds: int, n_repeats: int, seed: int) -> NDArray[np.int_]:
     """1 where a reference is left out of a split, [references, repeats · folds]; a repeat is a partition."""
     rng = np.random.default_rng(seed)
     order = np.argsort(rng.random((n_repeats, n_refs)), axis=1)
@@ -102,7 +102,7 @@ def _best(leads: FloatArray, baseline: int) -> IntArray:
     return candidates.argmax(axis=1)
 
 
-def _corrected_interval(splits: FloatArray, n_folds: int, ci: float) -> tuple[float, float]:
+def corrected_interval(splits: FloatArray, n_folds: int, ci: float) -> tuple[float, float]:
     """t interval of the mean over splits with variance s² (1 / splits + tested / trained references)."""
     spread = splits.std(ddof=1) * np.sqrt(1 / len(splits) + 1 / (n_folds - 1))
     half = float(student.ppf((1 + ci) / 2, len(splits) - 1) * spread)

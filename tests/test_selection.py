@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.selection import _corrected_interval, _held_out, nested_selection
+from fmiqa_utils.selection import corrected_interval, held_out_splits, nested_selection
 
 
 def test_two_references_by_hand() -> None:
@@ -60,7 +60,7 @@ def test_among_equals_the_lead_is_all_selection() -> None:
 
 
 def test_every_repeat_leaves_each_reference_out_once() -> None:
-    held_out = _held_out(11, 5, 4, seed=0)
+    held_out = held_out_splits(11, 5, 4, seed=0)
     assert held_out.shape == (11, 20)
     for repeat in range(4):
         folds = held_out[:, 5 * repeat : 5 * repeat + 5]
@@ -71,7 +71,7 @@ def test_every_repeat_leaves_each_reference_out_once() -> None:
 
 def test_corrected_interval_by_hand() -> None:
     # Splits 1 2 3 of two folds: mean 2, s = 1, √(1/3 + 1) = 1.1547, t(.975; 2) = 4.3027: 2 ± 4.9683.
-    assert _corrected_interval(np.array([1.0, 2, 3]), 2, 0.95) == pytest.approx((-2.9683, 6.9683), abs=1e-4)
+    assert corrected_interval(np.array([1.0, 2, 3]), 2, 0.95) == pytest.approx((-2.9683, 6.9683), abs=1e-4)
 
 
 def test_failed_columns_are_never_chosen() -> None:
