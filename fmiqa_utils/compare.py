@@ -59,7 +59,8 @@ def leaderboard(runs: Iterable[Run], *, n_resamples: int = 1000) -> pd.DataFrame
     if len(twice):
         first = twice.iloc[0]
         raise InputError(
-            f"two runs hold {first['backbone']} ({first['weights']}) on {first['dataset']} with different results: compare one of them."
+            f"two runs hold {first['backbone']} ({first['weights']}, normalize={first['normalize']}) on {first['dataset']} with different "
+            f"results: compare one of them."
         )
     order = table.assign(untrained=table["weights"] == "untrained", top=-table["srcc"])
     order = order.sort_values(["dataset", "untrained", "weights", "top"], kind="stable")

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from fmiqa_utils.correlation import wide_scores
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.names import GROUP, Key, key_of, series_keys
 from fmiqa_utils.runs import Run
 from fmiqa_utils.selection import nested_selection
 from fmiqa_utils.significance import difference_table, holm
 
 FOLDS = 5  # of references, in the choice of a layer
 ALPHA = 0.05
-GROUP = ["backbone", "weights", "normalize"]  # what is compared within itself alone
 FORM_COLUMNS = [
     *GROUP,
     "distance",
@@ -100,13 +101,51 @@ def layer_choice(run: Run, distance: str = "cos", variant: str = "published") ->
     return pd.DataFrame(rows)
 
 
-def strongest_block(run: Run) -> tuple[str, int]:
-    """(distance, block): where the median pair's distance is largest; cosine if the run has it, else its first distance."""
+def best_blocks(table: pd.DataFrame, statistic: str = "srcc") -> pd.DataFrame:
+    """The row of the best block of every series: rows of a `correlation_table` whose feature is a block, best first.
+
+    A series whose correlations are all undefined has none. Raises InputError where that leaves no row.
+    """
+    blocks = table[[isinstance(f, int | np.integer) for f in table["feature"]]].dropna(subset=[statistic])
+    if blocks.empty:
+        raise InputError(
+            f"no block has a defined {statistic}: it takes two pairs or more, and values and labels that differ."
+        )
+    best = blocks.groupby(GROUP, observed=True, sort=False)[statistic].idxmax()
+    return blocks.loc[best].sort_values(statistic, ascending=False, kind="stable")
+
+
+def same_forms_once(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with one row, variant "both", where the published and the corrected form of a distance agree in every number.
+
+    That is so for l2, and for the cosine of tokens. `table`: of `correlation_table`, split `by` something or not.
+    """
+    keys = [*GROUP, "transform", "feature", "distance"]
+    table = table.assign(variant=table["variant"].astype(object))
+    twins, originals = [], []
+    for _, own in table.groupby(keys, observed=True, sort=False):
+        forms = [own[own["variant"] == variant] for variant in ("published", "corrected")]
+        left, right = (form.drop(columns="variant").reset_index(drop=True) for form in forms)
+        if len(left) and left.equals(right):
+            originals += list(forms[0].index)
+            twins += list(forms[1].index)
+    table.loc[originals, "variant"] = "both"
+    return table.drop(index=twins)
+
+
+def strongest_block(run: Run, series: Key | None = None) -> tuple[str, int]:
+    """(distance, block): where the median pair's distance is largest; cosine if the run has it, else its first distance.
+
+    `series`: which backbone, weights and normalization; the first by default, since distances of different series do not compare.
+    """
     rows = _unmoved(run)
+    series = series or series_keys(rows)[0]
+    rows = rows[[key_of(key) == series for key in rows[GROUP].itertuples(index=False)]]
     blocks = rows[[isinstance(f, int) for f in rows["feature"]]]
     known = list(blocks["distance"].unique())
     distance = "cos" if "cos" in known else str(known[0])
-    own = blocks[(blocks["distance"] == distance) & (blocks["variant"] == blocks["variant"].iloc[0])]
+    own = blocks[blocks["distance"] == distance]
+    own = own[own["variant"] == own["variant"].iloc[0]]
     return distance, int(str(own.groupby("feature", observed=True)["value"].median().astype(float).idxmax()))
 
 

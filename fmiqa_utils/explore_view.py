@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from fmiqa_utils.drawing import FULL, family_colour
 from fmiqa_utils.features import WINDOW, window_boxes
-from fmiqa_utils.figures import DISTANCE_NAMES, FULL, family_colour
+from fmiqa_utils.names import measure_name
 
 MARK = "#D7263D"
 
@@ -81,7 +82,7 @@ def _curve(ax: Axes, curves: pd.DataFrame, pair_id: str, layer: int, backbone: s
     ax.axvline(layer, color="#777777", lw=0.8, ls=":")
     if (low > 0).all():
         ax.set_yscale("log")
-    ax.set(xlabel="block", ylabel=f"{DISTANCE_NAMES[distance]} distance")
+    ax.set(xlabel="block", ylabel=f"{measure_name(distance)} distance")
     ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     ax.legend(fontsize=6.5, loc="best")
 
@@ -92,7 +93,7 @@ def _scatter(
     rank = values.rank(method="min")[pair_id]
     ax.scatter(values, labels.loc[values.index], s=6, alpha=0.35, color=family_colour(backbone), lw=0)
     ax.scatter([values[pair_id]], [labels[pair_id]], s=40, color=MARK, zorder=3)
-    ax.set(xlabel=f"{DISTANCE_NAMES[distance]} distance in block {layer}", ylabel="label, higher is better")
+    ax.set(xlabel=f"{measure_name(distance)} distance in block {layer}", ylabel="label, higher is better")
     ax.set_title(
         "this pair has no score"
         if np.isnan(rank)

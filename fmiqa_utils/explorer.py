@@ -17,8 +17,9 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.explore_view import pair_view
 from fmiqa_utils.images import read_rgb
 from fmiqa_utils.metric import FeatureDistance
+from fmiqa_utils.names import GROUP, Key, key_of, measure_name, series_names
 from fmiqa_utils.provenance import pick_device
-from fmiqa_utils.runs import known_runs, load_run, short_name
+from fmiqa_utils.runs import known_runs, load_run
 
 KEPT = 16  # pairs whose maps stay in memory
 ANY = "any"
@@ -74,7 +75,7 @@ class Explorer:
     def draw(self) -> None:
         """Draw the chosen pair anew."""
         c = {name: control.value for name, control in self.controls.items()}
-        manifest = next(m for m in self.data.manifests if m["backbone"] == c["backbone"])
+        manifest = next(m for m in self.data.manifests if _series(m) == c["backbone"])
         notes = (
             [f"<strong style='color:#b00020'>{self.data.warning}</strong>"]
             if manifest["weights"] == "untrained"
@@ -90,7 +91,7 @@ class Explorer:
             self.data.pairs.set_index("pair_id")["quality"],
             c["pair"],
             c["layer"],
-            backbone=c["backbone"],
+            backbone=manifest["backbone"],
             distance=c["distance"],
             same_scale=c["same_scale"],
         )
@@ -119,7 +120,8 @@ class Explorer:
     def _fill_run(self) -> None:
         self._set("ref", [(str(r).rsplit("/", 1)[-1], r) for r in self.data.pairs["ref"].unique()])
         self._fill_pairs(new_ref=True)
-        self._set("backbone", [(short_name(m["backbone"]), m["backbone"]) for m in self.data.manifests])
+        names = series_names(pd.DataFrame(self.data.manifests))
+        self._set("backbone", [(names[_series(m)], _series(m)) for m in self.data.manifests])
         self._fill_backbone()
 
     def _fill_pairs(self, *, new_ref: bool) -> None:
@@ -148,15 +150,16 @@ class Explorer:
         control.value = before if before in values else values[0]
         self._filling = False
 
-    def _blocks(self, backbone: str) -> pd.DataFrame:
+    def _blocks(self, series: Key) -> pd.DataFrame:
         s = self.data.scores
-        own = s[(s["backbone"] == backbone) & (s["transform"] == "none")]
+        same = np.logical_and.reduce([s[name] == value for name, value in zip(GROUP, series, strict=True)])
+        own = s[same & (s["transform"] == "none")]
         own = own[own["feature"].map(lambda f: isinstance(f, int)).astype(bool)]
         forms = set(own["variant"])
         return own[own["variant"] == ("published" if "published" in forms else min(forms))]
 
-    def _curves(self, backbone: str, distance: str) -> pd.DataFrame:
-        own = self._blocks(backbone)
+    def _curves(self, series: Key, distance: str) -> pd.DataFrame:
+        own = self._blocks(series)
         return own[own["distance"] == distance].pivot(index="pair_id", columns="feature", values="value")
 
     def _images(self, notes: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -175,7 +178,7 @@ class Explorer:
         kind = "l2" if distance == "l2" else "cos"
         if kind != distance:
             notes.append(
-                f"{figures.DISTANCE_NAMES[distance]} has no value per position: the map shows the cosine distance."
+                f"{measure_name(distance)} has no value per position: the map shows the cosine distance."
             )
         key = (self.data.name, *_model_key(manifest), str(self.pair.name))
         if key not in self._maps:
@@ -205,3 +208,7 @@ class Explorer:
 
 def _model_key(manifest: dict[str, Any]) -> tuple[str, str, str, str]:
     return manifest["backbone"], manifest["weights"], manifest["normalize"], manifest["precision"]
+
+
+def _series(manifest: dict[str, Any]) -> Key:
+    return key_of(manifest[name] for name in GROUP)

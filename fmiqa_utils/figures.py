@@ -1,88 +1,91 @@
-"""One function per figure, each returning the matplotlib Figure; one style, one colour per model family."""
+"""What a notebook calls: one function per figure, each returning the matplotlib Figure; saving, captioning and showing are apart."""
 
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
+from fmiqa_utils.coefficients import srcc
+from fmiqa_utils.correlation_figures import (
+    BANDS,
+    MARKS,
+    STATISTIC_NAMES,
+    block_rows,
+    curves_note,
+    interval_plot,
+    layer_curves,
+    statistics_grid,
+    type_heatmap,
+)
+from fmiqa_utils.drawing import (
+    COLUMN,
+    FAMILY_COLOURS,
+    FULL,
+    INK,
+    distance_axis,
+    family_colour,
+    plain_text,
+    say,
+    set_title,
+    use_style,
+    wrapped,
+)
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.images import read_rgb
+from fmiqa_utils.names import (
+    GROUP,
+    MEASURES,
+    Key,
+    feature_name,
+    key_of,
+    measure_name,
+    series_keys,
+    series_names,
+)
 from fmiqa_utils.paths import figures_root
 from fmiqa_utils.runs import Run, plain, short_name
 
-COLUMN, FULL = 3.5, 7.2  # inches, one column of a paper and its full width
-FAMILY_COLOURS = {  # Okabe and Ito's palette, safe for colour-blind readers
-    "dino": "#0072B2",
-    "dinov2": "#56B4E9",
-    "dinov3": "#004C6D",
-    "clip": "#D55E00",
-    "convnext": "#009E73",
-    "imagenet": "#CC79A7",
-    "baseline": "#7F7F7F",
-    "other": "#5B4E8C",
-}
-DISTANCE_NAMES = {
-    "l2": "l2",
-    "cos": "cosine",
-    "skld": "SKLD",
-    "jsd": "JSD",
-    "wsd": "WSD",
-    "swd": "SWD",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-}
-MARKS = {"published": "o", "corrected": "D"}
+__all__ = ["BANDS", "COLUMN", "DISTANCE_NAMES", "FAMILY_COLOURS", "FULL", "MARKS", "STATISTIC_NAMES"]
+__all__ += [
+    "block_rows",
+    "caption",
+    "curves_note",
+    "example_grid",
+    "family_colour",
+    "first_series",
+    "interval_plot",
+]
+__all__ += ["label_scatter", "layer_curves", "missing_series", "model_names", "save_figure", "show"]
+__all__ += ["statistics_grid", "table", "type_heatmap", "use_style"]
 
-
-def use_style() -> None:
-    """The one style of all figures."""
-    sns.set_theme(context="paper", style="ticks", font="DejaVu Sans")
-    plt.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "savefig.dpi": 200,
-            "figure.constrained_layout.use": True,
-            "axes.grid": True,
-            "axes.grid.axis": "y",
-            "grid.color": "#E6E6E6",
-            "grid.linewidth": 0.6,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 9,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.labelsize": 8.5,
-            "xtick.labelsize": 7.5,
-            "ytick.labelsize": 7.5,
-            "legend.fontsize": 7.5,
-            "legend.frameon": False,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "fmiqa",
-        }
-    )
-
-
-def family_colour(backbone: str) -> str:
-    """The colour of a backbone's family, the same in every figure."""
-    if backbone in FAMILY_COLOURS:
-        return FAMILY_COLOURS[backbone]
-    from fmiqa_utils.backbones import BACKBONES, family_of
-
-    family = BACKBONES[backbone].family if backbone in BACKBONES else family_of(backbone)
-    return FAMILY_COLOURS[family]
+DISTANCE_NAMES = MEASURES
+FEW_NAMES = 3  # models that a title names; more are counted
+BINS, PER_BIN = 10, 8  # of the trend in a scatter: equally many pairs each, and at least so many
 
 
 def model_names(run: Run) -> str:
-    """ "vit_tiny_patch16_224 (untrained), …": what stands in a title."""
-    return ", ".join(f"{short_name(m['backbone'])} ({m['weights']})" for m in run.manifests)
+    """What stands in a title: "vit_tiny_patch16_224, resnet10t (untrained)", or "12 models (untrained)"."""
+    weights = list(dict.fromkeys(str(m["weights"]) for m in run.manifests))
+    together = len(weights) == 1
+    names = [short_name(m["backbone"]) + ("" if together else f" ({m['weights']})") for m in run.manifests]
+    names = list(dict.fromkeys(names))
+    if len(names) > FEW_NAMES:
+        names = [f"{len(names)} models"]
+        together = True
+    return ", ".join(names) + (f" ({', '.join(weights)})" if together else "")
+
+
+def first_series(run: Run) -> str:
+    """The name in print of the run's first backbone, weights and normalization."""
+    return series_names(run.scores)[key_of(run.manifests[0][name] for name in GROUP)]
 
 
 def save_figure(figure: Figure, run: str, name: str) -> Path:
@@ -111,21 +114,32 @@ def table(frame: pd.DataFrame, decimals: int = 3) -> HTML:
     return HTML(frame.round(decimals).to_html(index=False, border=0, na_rep="–"))
 
 
-def caption(run: Run, what: str, distance: str = "") -> str:
+def caption(run: Run, what: str) -> str:
     """One figure's caption: what it shows, n, label, weights, failures and, for untrained weights, the tag."""
     from fmiqa_utils.datasets import label_note
 
-    m = run.manifests
-    models = ", ".join(
-        f"{short_name(x['backbone'])} ({x['weights']}, normalize={x['normalize']}, {x['precision']})"
-        for x in m
-    )
-    failed = sum(x["failures"] for x in m)
+    settings: dict[str, list[str]] = {}
+    for m in run.manifests:
+        how = f"({m['weights']}, normalize={m['normalize']}, {m['precision']})"
+        settings.setdefault(how, []).append(short_name(m["backbone"]))
+    models = "; ".join(f"{', '.join(names)} {how}" for how, names in settings.items())
+    failed = run.failures["pair_id"].nunique() if len(run.failures) else 0
     n = f"n = {len(run.pairs)} pairs of {run.pairs['ref'].nunique()} references"
     lost = f", {failed} failed" if failed else ""
     note = label_note(run.dataset)
     text = f"{what} Dataset {run.dataset}, {n}{lost}. {models}. {note}"
     return f"**{run.tag[0].upper() + run.tag[1:]}.** {text}" if run.tag else text
+
+
+def missing_series(run: Run, feature: object, distance: str, variant: str = "published") -> str:
+    """A sentence for a caption on the series that do not have this distance; "" where all have it."""
+    rows = _scores(run, feature, distance, variant)
+    present = set(series_keys(rows))
+    lacking = [name for key, name in series_names(run.scores).items() if key not in present]
+    if not lacking:
+        return ""
+    what = f"{measure_name(distance)} in the {variant} form, {feature_name(feature)}"
+    return f"Not drawn, since they have no {what}: {', '.join(lacking)}."
 
 
 # ---- what the data look like ----------------------------------------------------------------------------------------------
@@ -134,192 +148,118 @@ def caption(run: Run, what: str, distance: str = "") -> str:
 def example_grid(pairs: pd.DataFrame, columns: int = 5) -> Figure:
     """One row per reference (at most 4): the reference and distorted versions from best to worst label."""
     refs = list(dict.fromkeys(pairs["ref"]))[:4]
-    figure, axes = plt.subplots(len(refs), columns, figsize=(FULL, 1.32 * len(refs)), squeeze=False)
+    figure, axes = plt.subplots(len(refs), columns, figsize=(FULL, 1.4 * len(refs)), squeeze=False)
     for shift, (row, ref) in enumerate(zip(axes, refs, strict=True)):
         own = pairs[pairs["ref"] == ref].sort_values("quality", ascending=False)
-        step = len(own) / (columns - 1)
-        places = [
-            int((i + (0.35 * shift + 0.2) % 1) * step) for i in range(columns - 1)
-        ]  # other distortions in every row
-        chosen = own.iloc[places]
+        chosen = own.iloc[_places(len(own), columns - 1, shift)]
         _image(row[0], own["ref_path"].iloc[0], "reference")
-        for ax, (_, pair) in zip(row[1:], chosen.iterrows(), strict=True):
-            _image(ax, pair["dist_path"], f"{_brief(pair)}\nlabel {pair['label']:.3g}")
+        for ax, (_, pair) in zip(row[1:], chosen.iterrows(), strict=False):
+            _image(ax, pair["dist_path"], _brief(pair))
+        for ax in row[1 + len(chosen) :]:
+            ax.set_axis_off()
     return figure
 
 
+def _places(n: int, wanted: int, shift: int) -> list[int]:
+    """`wanted` places among `n` evenly spaced, all of them where there are no more; `shift` varies them from row to row."""
+    if n <= wanted:
+        return list(range(n))
+    return [int((i + (0.35 * shift + 0.2) % 1) * n / wanted) for i in range(wanted)]
+
+
 def _image(ax: Axes, path: str, title: str) -> None:
-    with Image.open(path) as image:
-        ax.imshow(image.convert("RGB"))
     ax.set_title(title, fontsize=6.2, fontweight="normal", loc="center", pad=2)
+    try:
+        ax.imshow(read_rgb(path))
+    except InputError:
+        ax.text(0.5, 0.5, "cannot be read", transform=ax.transAxes, ha="center", va="center", size=6.2)
     ax.set_axis_off()
 
 
 def _brief(pair: pd.Series) -> str:
+    """Two lines: the kind of distortion (or the file's name); its level and the label."""
     kind = str(pair["distortion"]) or str(pair["dist"])
-    kind = kind if len(kind) <= 22 else kind[:21] + "…"
-    return kind if pd.isna(pair["level"]) else f"{kind}, level {pair['level']}"
+    kind = kind if len(kind) <= 24 else kind[:23] + "…"
+    level = "" if pd.isna(pair["level"]) else f"level {pair['level']}, "
+    return f"{plain_text(kind)}\n{plain_text(level)} label {pair['label']:.3g}".replace("\n ", "\n")
 
 
-def label_scatter(run: Run, feature: object, distance: str, variant: str = "published") -> Figure:
-    """Distance against label for one feature of every backbone, one colour per reference family, with the rank trend."""
-    rows = run.scores[
-        (run.scores["feature"] == feature)
-        & (run.scores["distance"] == distance)
-        & (run.scores["variant"] == variant)
-        & (run.scores["transform"] == "none")
-    ]
-    backbones = list(dict.fromkeys(rows["backbone"]))
+# ---- distance against label -------------------------------------------------------------------------------------------
+
+
+def label_scatter(
+    run: Run, feature: object | Mapping[Key, object], distance: str, variant: str = "published"
+) -> Figure:
+    """Distance against label, a panel per series: every pair, the median label of equally large bins, and the SRCC.
+
+    `feature`: the same for all series, or one for each key of `names.GROUP`. A series without the distance has no panel;
+    where none has it, the figure says so.
+    """
+    scores = run.scores[run.scores["transform"] == "none"]
+    names, panels = series_names(scores), []
+    for key in names:
+        mine = feature.get(key) if isinstance(feature, Mapping) else feature
+        rows = _scores(run, mine, distance, variant, key)
+        if len(rows):
+            panels.append((key, mine, rows))
+    if isinstance(feature, Mapping) and len({mine for _, mine, _ in panels}) == 1:
+        feature = panels[0][1]
+    if not panels:
+        return _no_scatter(f"No model has {measure_name(distance)}, {variant} form, {feature_name(feature)}.")
+    columns = min(len(panels), 4)
+    lines = -(-len(panels) // columns)
+    width = max(COLUMN, min(FULL, 2.6 * columns))
     figure, axes = plt.subplots(
-        1, len(backbones), figsize=(max(COLUMN, 2.6 * len(backbones)), 2.8), squeeze=False, sharey=True
+        lines, columns, figsize=(width, 0.75 + 1.95 * lines), squeeze=False, sharey=True
     )
-    for ax, backbone in zip(axes[0], backbones, strict=True):
-        own = rows[rows["backbone"] == backbone].merge(run.pairs[["pair_id", "label"]], on="pair_id")
-        ax.scatter(own["value"], own["label"], s=7, alpha=0.55, linewidth=0, color=family_colour(backbone))
-        ax.set_title(f"{short_name(backbone)} ({own['weights'].iloc[0]})")
-        ax.set_xlabel(
-            f"{DISTANCE_NAMES[distance]} distance, {_feature_name(feature)}\n(larger is more distorted)"
-        )
-    kind = run.pairs["label_kind"].iloc[0]
+    for ax, (key, mine, rows) in zip(axes.flat, panels, strict=False):
+        _scatter(ax, rows.merge(run.pairs[["pair_id", "label", "quality"]], on="pair_id"), key)
+        name = names[key] if not isinstance(feature, Mapping) else f"{names[key]}, {feature_name(mine)}"
+        ax.set_title(wrapped(name, (width - 0.5) / columns - 0.15, 7.5), fontsize=7.5)
+    for ax in list(axes.flat)[len(panels) :]:
+        ax.remove()
+    low, high = run.pairs["label"].min(), run.pairs["label"].max()
+    room = (high - low) or 1.0
+    axes.flat[0].set_ylim(low - 0.06 * room, high + 0.22 * room)  # above the points stands the SRCC
+    kind = str(run.pairs["label_kind"].iloc[0])
     better = "lower" if kind == "dmos" else "higher"
-    axes[0][0].set_ylabel(f"label ({kind}, {better} is better)")
+    figure.supylabel(f"label ({plain_text(kind)}, {better} is better)", fontsize=8.5)
+    figure.supxlabel(f"{measure_name(distance)} distance (larger is more distorted)", fontsize=8.5)
+    where = "each series in its own block" if isinstance(feature, Mapping) else feature_name(feature)
+    set_title(figure, f"{where[0].upper()}{where[1:]}, {measure_name(distance)}")
     return figure
 
 
-def _feature_name(feature: object) -> str:
-    return f"block {feature}" if isinstance(feature, int) else str(feature)
+def _no_scatter(sentence: str) -> Figure:
+    figure, ax = plt.subplots(figsize=(COLUMN, 1.2))
+    say(ax, sentence)
+    return figure
 
 
-def block_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table whose feature is a block's index, not "joint", "embedding" or "image"."""
-    return table[[isinstance(feature, int | np.integer) for feature in table["feature"]]]
+def _scores(run: Run, feature: object, distance: str, variant: str, key: Key | None = None) -> pd.DataFrame:
+    """The unmoved scores of one column, of every series or of one."""
+    s = run.scores
+    chosen = (s["distance"] == distance) & (s["variant"] == variant) & (s["transform"] == "none")
+    rows = s[chosen & (s["feature"] == feature)]
+    return rows if key is None else rows[[key_of(k) == key for k in rows[GROUP].itertuples(index=False)]]
 
 
-# ---- correlation tables -----------------------------------------------------------------------------------------------------
-
-
-def layer_curves(
-    table: pd.DataFrame, distance: str, statistic: str = "srcc", variant: str = "published"
-) -> Figure:
-    """Correlation per block with its band, one line per backbone; the embedding as a dashed line, PSNR and SSIM dotted.
-
-    `table` is `correlation_table`'s; a band is drawn where the table has `STATISTIC_lo` and `STATISTIC_hi`.
-    """
-    figure, ax = plt.subplots(figsize=(FULL * 0.7, 3.4))
-    own = table[(table["distance"] == distance) & (table["variant"] == variant)]
-    blocks = block_rows(own)
-    for (backbone, weights), line in blocks.groupby(["backbone", "weights"], sort=False, observed=True):
-        line, colour = line.sort_values("feature"), family_colour(str(backbone))
-        x = line["feature"].astype(object).astype(int)
-        ax.plot(
-            x,
-            line[statistic],
-            "o-",
-            ms=3,
-            lw=1.4,
-            color=colour,
-            label=f"{short_name(str(backbone))} ({weights}), blocks",
+def _scatter(ax: Axes, rows: pd.DataFrame, key: Key) -> None:
+    """Points, trend and SRCC of one series; above the points there is room for the text."""
+    known = rows.dropna(subset=["value"])
+    if known.empty:
+        say(ax, "No pair has a value.")
+        return
+    size = 7 if len(known) > 100 else 16
+    ax.scatter(known["value"], known["label"], s=size, alpha=0.5, linewidth=0, color=family_colour(key[0]))
+    distance_axis(ax, known["value"].to_numpy(float))
+    bins = min(BINS, len(known) // PER_BIN)
+    if bins > 2:
+        parts = np.array_split(
+            known.sort_values("value", kind="stable")[["value", "label"]].to_numpy(float), bins
         )
-        if f"{statistic}_lo" in line:
-            ax.fill_between(
-                x, line[f"{statistic}_lo"], line[f"{statistic}_hi"], color=colour, alpha=0.16, lw=0
-            )
-        embedding = table[(table["backbone"] == backbone) & (table["feature"] == "embedding")]
-        for value in embedding[statistic]:
-            ax.axhline(
-                value, color=colour, lw=1.1, ls="--", label=f"{short_name(str(backbone))}, embedding (cosine)"
-            )
-    for name, style in (("psnr", ":"), ("ssim", "-.")):
-        for value in table[table["distance"] == name][statistic]:
-            ax.axhline(value, color=FAMILY_COLOURS["baseline"], lw=0.9, ls=style, label=DISTANCE_NAMES[name])
-    ax.set_xlabel("block")
-    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-    ax.set_ylabel(f"{STATISTIC_NAMES[statistic]}, higher is better")
-    ax.set_title(f"{DISTANCE_NAMES[distance]}, {variant} form")
-    figure.legend(loc="outside lower center", ncols=2)
-    return figure
-
-
-STATISTIC_NAMES = {
-    "srcc": "SRCC",
-    "krcc": "KRCC",
-    "plcc": "PLCC (raw)",
-    "plcc_fit4": "PLCC (4-parameter logistic)",
-    "srcc_within": "SRCC within reference (mean)",
-}
-
-
-def statistics_grid(table: pd.DataFrame, distance: str, variant: str = "published") -> Figure:
-    """Four layer curves side by side: PLCC raw and fitted, KRCC, and the mean SRCC within references."""
-    names = ["plcc", "plcc_fit4", "krcc", "srcc_within"]
-    figure, axes = plt.subplots(1, 4, figsize=(FULL, 2.2), sharey=True)
-    own = table[(table["distance"] == distance) & (table["variant"] == variant)]
-    blocks = block_rows(own)
-    for ax, name in zip(axes, names, strict=True):
-        for backbone, line in blocks.groupby("backbone", sort=False, observed=True):
-            line = line.sort_values("feature")
-            colour = family_colour(str(backbone))
-            ax.plot(
-                line["feature"].astype(object).astype(int), line[name], "o-", ms=2.2, lw=1.1, color=colour
-            )
-            for value in table[(table["backbone"] == backbone) & (table["feature"] == "embedding")][name]:
-                ax.axhline(value, color=colour, lw=0.9, ls="--")
-        ax.set_title(
-            STATISTIC_NAMES[name]
-            .replace(" (4-parameter logistic)", " (4-par. logistic)")
-            .replace(" (mean)", ""),
-            fontsize=7,
-        )
-        ax.set_xlabel("block")
-        ax.xaxis.set_major_locator(plt.MaxNLocator(4, integer=True))
-    axes[0].set_ylabel("correlation, higher is better")
-    return figure
-
-
-def interval_plot(
-    table: pd.DataFrame, labels: Sequence[str], title: str, statistic: str = "srcc", zero: str = ""
-) -> Figure:
-    """One row per line of `table`: the statistic as a dot with its interval; columns backbone, variant, STATISTIC, _lo, _hi.
-
-    `zero`: what lies right of zero, for a plot of differences.
-    """
-    figure, ax = plt.subplots(figsize=(FULL * 0.72, 0.55 + 0.22 * len(table)))
-    for y, (_, row) in enumerate(table.iterrows()):
-        colour = family_colour(str(row["backbone"]))
-        mark = MARKS.get(str(row.get("variant", "")), "o")
-        ax.plot([row[f"{statistic}_lo"], row[f"{statistic}_hi"]], [y, y], color=colour, lw=1.6, alpha=0.55)
-        hollow = row.get("variant") == "corrected"
-        ax.plot(row[statistic], y, mark, ms=4.5, color=colour, mfc="white" if hollow else colour)
-    ax.set_yticks(range(len(table)), list(labels))
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.grid(True, axis="x")
-    ax.grid(False, axis="y")
-    if zero:
-        ax.axvline(0, color="#444444", lw=0.8)
-        ax.set_xlabel(f"difference in SRCC with 95 % interval\n{zero}")
-    else:
-        ax.set_xlabel(f"{STATISTIC_NAMES[statistic]} with 95 % interval over references\n(higher is better)")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
-    return figure
-
-
-def type_heatmap(table: pd.DataFrame, title: str) -> Figure:
-    """SRCC per distortion type (rows) and column of `table` (a pivot), with the numbers written in."""
-    figure, ax = plt.subplots(figsize=(min(FULL, 2.6 + 0.55 * table.shape[1]), 0.9 + 0.19 * len(table)))
-    sns.heatmap(
-        table,
-        ax=ax,
-        vmin=-1,
-        vmax=1,
-        center=0,
-        cmap="vlag_r",
-        annot=True,
-        fmt=".2f",
-        annot_kws={"size": 5.8},
-        linewidths=0.4,
-        cbar_kws={"label": "SRCC, higher is better", "shrink": 0.6},
-    )
-    ax.set(xlabel="", ylabel="")
-    ax.tick_params(length=0)
-    ax.set_title(title)
-    return figure
+        middle = np.array([np.median(part, axis=0) for part in parts])
+        ax.plot(*middle.T, "o-", color=INK, ms=2.5, lw=1.1, label="median")
+    value = srcc(-known[["value"]].to_numpy(float), known["quality"].to_numpy(float))[0]
+    text = "SRCC not defined" if np.isnan(value) else f"SRCC {value:.3f}"
+    ax.text(0.98, 0.98, text, transform=ax.transAxes, ha="right", va="top", size=7.5)

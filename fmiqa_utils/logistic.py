@@ -8,6 +8,7 @@ two dimensions is searched: m far outside the data is the exponential, a wide s 
 that run off to infinity along those valleys are what makes the usual fits fail.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ class LogisticFit(NamedTuple):
     rmse: float
     converged: bool
     fitted: FloatArray  # [n], f(prediction) in the units of the label
+    curve: Callable[[ArrayLike], FloatArray]  # f at any other predictions
 
 
 class _Problem(NamedTuple):
@@ -56,17 +58,39 @@ def fit_logistic(prediction: ArrayLike, quality: ArrayLike, parameters: Paramete
     x, y = np.asarray(prediction, dtype=float), np.asarray(quality, dtype=float)
     finite = np.isfinite(x).all() and np.isfinite(y).all()
     if len(x) <= parameters or not finite or is_constant(x) or is_constant(y):
-        return LogisticFit(np.nan, np.nan, False, np.full(len(x), np.nan))
+        return LogisticFit(np.nan, np.nan, False, np.full(len(x), np.nan), _nowhere)
+    given = x
     x, target = _standardise(x), _standardise(y)
     raw = float(np.mean(x * target))
-    residual, converged = _best_curve(_problem(x, target, parameters), raw)
+    residual, converged, theta = _best_curve(_problem(x, target, parameters), raw)
     line = target - raw * x
     if line @ line <= residual @ residual:  # the limit s → ∞ of both forms
-        residual, plcc = line, raw
+        residual, plcc, theta = line, raw, None
     else:
         plcc = float(np.copysign(np.sqrt(1 - np.mean(residual**2)), raw))
     fitted = y.mean() + y.std() * (target - residual)
-    return LogisticFit(plcc, float(y.std() * np.sqrt(np.mean(residual**2))), converged, fitted)
+    rmse = float(y.std() * np.sqrt(np.mean(residual**2)))
+    return LogisticFit(plcc, rmse, converged, fitted, _continued(given, fitted, theta, parameters))
+
+
+def _nowhere(prediction: ArrayLike) -> FloatArray:
+    return np.full(np.shape(prediction), np.nan)
+
+
+def _continued(
+    given: FloatArray, fitted: FloatArray, theta: FloatArray | None, parameters: Parameters
+) -> Callable[[ArrayLike], FloatArray]:
+    """f between and beyond the predictions `given`: the shape `theta` (None: a line), its linear parameters read from `fitted`."""
+    middle, spread = given.mean(), given.std()
+
+    def columns(prediction: ArrayLike) -> FloatArray:
+        x = (np.asarray(prediction, dtype=float) - middle) / spread
+        line = [x] if theta is None or parameters == 5 else []
+        bend = [] if theta is None else [_curve(theta, x)[1]]
+        return np.stack([np.ones_like(x), *line, *bend], axis=-1)
+
+    weights = np.linalg.lstsq(columns(given), fitted, rcond=None)[0]
+    return lambda prediction: columns(prediction) @ weights
 
 
 def _standardise(values: FloatArray) -> FloatArray:
@@ -80,8 +104,8 @@ def _problem(x: FloatArray, target: FloatArray, parameters: Parameters) -> _Prob
     return _Problem(x, basis, target - basis @ (basis.T @ target))
 
 
-def _best_curve(problem: _Problem, raw: float) -> tuple[FloatArray, bool]:
-    """Residual [n] of the best logistic that runs in the direction of `raw`; whether that run converged."""
+def _best_curve(problem: _Problem, raw: float) -> tuple[FloatArray, bool, FloatArray | None]:
+    """Residual [n] of the best logistic that runs in the direction of `raw`; whether that run converged; its (m, log s)."""
     spread = _robust_spread(problem.x)
     reach = _FARTHEST * np.ptp(problem.x)
     box = [
@@ -96,10 +120,10 @@ def _best_curve(problem: _Problem, raw: float) -> tuple[FloatArray, bool]:
     candidates = [(run, *_residual(run.x, problem)) for run in runs]
     right_way = [c for c in candidates if not _is_backwards(c[2], raw, problem)]
     if not right_way:
-        return problem.rest, any(run.success for run in runs)
+        return problem.rest, any(run.success for run in runs), None
     best, residual, _ = min(right_way, key=lambda c: float(c[0].fun))
     agreed = any(c[0].success and c[0].fun <= best.fun + 1e-9 for c in right_way)
-    return residual, agreed
+    return residual, agreed, best.x
 
 
 def _robust_spread(x: FloatArray) -> float:

@@ -6,13 +6,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from fmiqa_utils.bootstrap import bootstrap_srcc, interval
 from fmiqa_utils.coefficients import FloatArray, srcc
 from fmiqa_utils.dataset_registry import DATASETS
+from fmiqa_utils.drawing import COLUMN, FULL, INK, add_legend, family_colour, plain_text
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.figures import COLUMN, DISTANCE_NAMES, FULL, family_colour
+from fmiqa_utils.names import measure_name
 from fmiqa_utils.published import Published, oriented, parse_method, robustness_table
 
 ORDER = ("live", "tid2013", "pipal")
@@ -21,7 +23,7 @@ MOVES = {"tra-1": (">", "shifted by 1 %"), "sca-1": ("s", "scaled by 1 %"), "rot
 RESAMPLED = ("dinov1_cos", "dinov1_l2")  # against the embedding of the same model
 ROW = 0.165  # inches, the height of a row of dots
 CLIMB = 3  # ranks, what is drawn as a thick line
-INK = "#222222"
+SLOPES = 4.6  # inches, the width of the slopes with names on both sides
 
 
 def srcc_dots(table: pd.DataFrame) -> Figure:
@@ -48,16 +50,26 @@ def srcc_dots(table: pd.DataFrame) -> Figure:
 def rank_slopes(table: pd.DataFrame, dataset: str = "pipal") -> Figure:
     """Ranking by pooled SRCC (left) and by mean SRCC within references (right), one line per model or baseline."""
     ranks = within_ranks(table, dataset)
-    figure, ax = plt.subplots(figsize=(COLUMN, 0.5 + ROW * len(ranks)))
+    figure, ax = plt.subplots(figsize=(SLOPES, 0.55 + ROW * len(ranks)))
     for _, row in ranks.iterrows():
         ends = [row["rank_pooled"], row["rank_within"]]
         width = 2.0 if np.ptp(ends) >= CLIMB else 0.9
-        ax.plot([0, 1], ends, "o-", ms=3.5, lw=width, color=family_colour(row["family"]), label=row["name"])
-        ax.text(-0.07, ends[0], f"{row['name']}  {row['srcc']:.3f}", ha="right", va="center", size=6.3)
-        ax.text(
-            1.07, ends[1], f"{row['srcc_within']:.3f}  {row['name_within']}", ha="left", va="center", size=6.3
+        ax.plot(
+            [0, 1],
+            ends,
+            "o-",
+            ms=3.5,
+            lw=width,
+            color=family_colour(row["family"]),
+            label=plain_text(row["name"]),
         )
-    ax.set(xlim=(-0.08, 1.08), ylim=(len(ranks) + 0.5, 0.5), yticks=[])
+        left, right = (
+            f"{plain_text(row['name'])}  {row['srcc']:.3f}",
+            f"{row['srcc_within']:.3f}  {plain_text(row['name_within'])}",
+        )
+        ax.text(-0.08, ends[0], left, ha="right", va="center", size=6.3)
+        ax.text(1.08, ends[1], right, ha="left", va="center", size=6.3)
+    ax.set(xlim=(-0.05, 1.05), ylim=(len(ranks) + 0.5, 0.5), yticks=[])
     ax.set_xticks([0, 1], ["over all\nimages", "within\nreferences"])
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
@@ -86,14 +98,12 @@ def resampling_difference(samples: dict[str, dict[str, FloatArray]]) -> Figure:
             )
         ax.axvline(0, color=INK, lw=0.9)
         ax.plot(own["all"], [0], "^", ms=5, color=INK, ls="", label="all images")
-        ax.set_title(print_name(method))
-        ax.set_xlabel(
-            "difference in SRCC from the embedding;\nright of zero: intermediate features are better"
-        )
+        ax.set_title(plain_text(print_name(method)), fontsize=8)
         ax.xaxis.set_major_locator(plt.MaxNLocator(5))
     axes[0][0].set_ylabel("resamples")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(samples) > 1 else 2)
+    text = "difference in SRCC from the embedding\n(right of zero: intermediate features are better)"
+    figure.supxlabel(text, fontsize=8.5)
+    add_legend(figure, *axes[0][0].get_legend_handles_labels())
     return figure
 
 
@@ -150,7 +160,7 @@ def print_name(method: str) -> str:
     parts = parse_method(method)
     if parts.kind == "baseline":
         return parts.model
-    return f"{parts.model}, {'embedding' if parts.kind == 'embedding' else DISTANCE_NAMES[parts.distance]}"
+    return f"{parts.model}, {'embedding' if parts.kind == 'embedding' else measure_name(parts.distance)}"
 
 
 def dataset_title(dataset: str) -> str:
@@ -240,8 +250,9 @@ def _ranked(rows: pd.DataFrame, column: str) -> list[str]:
 
 def _panels(rows: pd.DataFrame, count: int, height: float = ROW) -> tuple[Figure, NDArray[np.object_]]:
     k = rows["dataset"].nunique()
-    size = (COLUMN if k == 1 else FULL, 0.95 + height * count)
-    figure, axes = plt.subplots(1, k, figsize=size, sharey=True, squeeze=False)
+    size = (COLUMN if k == 1 else FULL, 0.75 + height * count)
+    apart = ConstrainedLayoutEngine(w_pad=0.09)  # numbers at the ends of neighbouring axes
+    figure, axes = plt.subplots(1, k, figsize=size, sharey=True, squeeze=False, layout=apart)
     return figure, axes[0]
 
 
@@ -268,7 +279,7 @@ def _dots(
 def _finish(ax: Axes, dataset: str, names: list[str], xlabel: str) -> None:
     ax.set_title(dataset_title(dataset))
     ax.set_xlabel(xlabel)
-    ax.set_yticks([y for y, name in enumerate(names) if name], [name for name in names if name])
+    ax.set_yticks([y for y, name in enumerate(names) if name], [plain_text(name) for name in names if name])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -282,10 +293,10 @@ def _filled_bins(values: FloatArray, bins: FloatArray) -> tuple[NDArray[np.intp]
 
 
 def _legend(figure: Figure, ax: Axes) -> None:
+    """The rows carry the colours, the legend explains the shapes."""
     handles, labels = ax.get_legend_handles_labels()
-    columns = len(labels) if figure.get_figwidth() > COLUMN else 2
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-    for handle in legend.legend_handles:  # the rows carry the colours, the legend explains the shapes
+    add_legend(figure, handles, labels)
+    for handle in figure.legends[0].legend_handles:
         assert isinstance(handle, PathCollection)
         hollow = np.allclose(np.asarray(handle.get_facecolor())[..., :3], 1)
         handle.set(edgecolor=INK, facecolor="white" if hollow else INK)

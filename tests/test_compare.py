@@ -121,7 +121,7 @@ def test_learned_metrics_stand_apart_from_classic_ones() -> None:
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(InputError, match="there is no run"):
         leaderboard([])
-    with pytest.raises(InputError, match=r"two runs hold dino_vits16 \(pretrained\) on live"):
+    with pytest.raises(InputError, match=r"two runs hold dino_vits16 \(pretrained, normalize=none\) on live"):
         leaderboard([a_run("live", "pretrained", 0), a_run("live", "pretrained", 9)], n_resamples=20)
 
 

@@ -42,7 +42,7 @@ def a_run(moved: str = "tra-1") -> Run:
 
 def test_a_move_that_reverses_the_order_reverses_the_correlation() -> None:
     table = robustness_table(a_run(), n_resamples=400)
-    assert list(table["series"]) == ["all layers, cos", "embedding, cos"]
+    assert list(table["series"]) == ["all layers, cosine", "embedding, cosine"]
     assert list(table["kind"]) == ["tra", "tra"]
     assert list(table["amount"]) == [1, 1]
     np.testing.assert_allclose(table["unmoved"], 1)
@@ -53,8 +53,8 @@ def test_a_move_that_reverses_the_order_reverses_the_correlation() -> None:
 
 def test_the_ratio_is_moved_over_unmoved_pair_by_pair() -> None:
     ratios = relative_change(a_run("rot-2.5")).set_index(["series", "pair_id"])["ratio"]
-    assert ratios["all layers, cos", "p0"] == pytest.approx(60)
-    assert ratios["embedding, cos", "p19"] == pytest.approx(3 / 20)
+    assert ratios["all layers, cosine", "p0"] == pytest.approx(60)
+    assert ratios["embedding, cosine", "p19"] == pytest.approx(3 / 20)
 
 
 def test_only_pairs_scored_under_every_transform_are_compared() -> None:

@@ -6,8 +6,9 @@ from fmiqa_utils.correlation import correlation_table
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.data import load_labelled
 from fmiqa_utils.loda.train import Options
+from fmiqa_utils.names import row_names, series_labels, series_names
 from fmiqa_utils.plan import evenly_spaced
-from fmiqa_utils.runs import Run, short_name
+from fmiqa_utils.runs import Run
 
 SMALL = {
     "vit": "vit_tiny_patch16_224",
@@ -46,7 +47,8 @@ def training_table(
 def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
     """SRCC of LoDa and of every whole-model distance, embedding and baseline on the test images of split 0, best first.
 
-    Columns: method, kind (NR or FR), backbone, variant, weights, n, srcc, srcc_lo, srcc_hi, plcc, plcc_fit4, krcc.
+    Columns: method, kind (NR or FR), series ("" for LoDa and baselines), backbone, variant, weights, normalize, n, srcc, srcc_lo,
+    srcc_hi, plcc, plcc_fit4, krcc.
     """
     test = predictions[predictions["split"] == 0]
     pairs = run.pairs[run.pairs["pair_id"].isin(test["pair_id"])]
@@ -60,16 +62,20 @@ def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 100
         backbone="loda", distance="loda", value=-loda["pair_id"].map(values)
     )  # a distance grows with damage
     table = correlation_table(pd.concat([whole, loda]), pairs, n_resamples=n_resamples)
+    names = series_names(run.scores)
     table = table.assign(
         kind=["NR" if b == "loda" else "FR" for b in table["backbone"]],
-        method=[_method(r) for r in table.itertuples()],
+        method=row_names(table, names),
+        series=series_labels(table, names),
     )
     columns = [
         "method",
         "kind",
+        "series",
         "backbone",
         "variant",
         "weights",
+        "normalize",
         "n",
         "srcc",
         "srcc_lo",
@@ -79,12 +85,3 @@ def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 100
         "krcc",
     ]
     return table.sort_values("srcc", ascending=False)[columns].reset_index(drop=True)
-
-
-def _method(row) -> str:  # type: ignore[no-untyped-def]
-    if row.backbone == "loda":
-        return "LoDa"
-    if row.backbone == "baseline":
-        return str(row.distance).upper().replace("_", "-")
-    what = "embedding, cos" if row.feature == "embedding" else f"all layers, {row.distance}"
-    return f"{short_name(row.backbone)} · {what}"

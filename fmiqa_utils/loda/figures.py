@@ -6,16 +6,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from fmiqa_utils.figures import COLUMN, FULL, family_colour
+from fmiqa_utils.drawing import (
+    COLUMN,
+    DASHES,
+    FULL,
+    INK,
+    MARKERS,
+    add_legend,
+    family_colour,
+    plain_text,
+    say,
+    set_title,
+)
 from fmiqa_utils.loda.data import normalized, resized
 from fmiqa_utils.loda.model import GRID, HEADS, LoDa
 from fmiqa_utils.logistic import fit_logistic
 
-FROZEN, TRAINED, INK = "#dfe3ea", "#f6cf9b", "#222222"
+FROZEN, TRAINED = "#dfe3ea", "#f6cf9b"
+NO_CORRELATION = 0.375  # the loss ½ (¼ · 2 + ¼ · 1) of predictions without any correlation
 
 
 def architecture(model: LoDa) -> Figure:
@@ -74,37 +88,50 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, c
 def learning_curves(histories: dict[str, pd.DataFrame], title: str) -> Figure:
     """Training loss (left) and validation SRCC (right) by epoch, a line per split; `histories`: name → history.csv."""
     figure, axes = plt.subplots(1, 2, figsize=(FULL, 2.2))
-    for name, history in histories.items():
+    handles: list[Artist] = []
+    for i, (name, history) in enumerate(histories.items()):
         epoch = history["epoch"] + 1
-        axes[0].plot(epoch, history["train_loss"], "o-", ms=3, lw=1.1, label=name)
-        axes[1].plot(epoch, history["val_srcc"], "o-", ms=3, lw=1.1, label=name)
+        style: dict[str, Any] = {
+            "color": f"C{i % 10}",
+            "ls": DASHES[i // 10 % len(DASHES)],
+            "marker": MARKERS[i % len(MARKERS)],
+        }
+        handles += axes[0].plot(epoch, history["train_loss"], **style, ms=3, lw=1.1, label=plain_text(name))
+        axes[1].plot(epoch, history["val_srcc"], **style, ms=3, lw=1.1, label=plain_text(name))
+    axes[0].axhline(NO_CORRELATION, color="#777777", lw=0.8, ls=":")
     axes[0].set(xlabel="epoch", ylabel="loss, lower is better")
-    axes[0].axhline(
-        0.375, color="#777777", lw=0.8, ls=":"
-    )  # ½ (¼ · 2 + ¼ · 1): predictions without any correlation
-    axes[0].text(1, 0.375, " no correlation", fontsize=6.5, va="bottom", color="#777777")
     axes[1].set(xlabel="epoch", ylabel="validation SRCC,\nhigher is better")
     for ax in axes:
-        ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-    if len(histories) > 1:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
+        ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
+    handles.append(Line2D([], [], color="#777777", lw=0.8, ls=":"))
+    names = list(histories) if len(histories) > 1 else ["LoDa"]
+    add_legend(figure, handles, [*names, "loss without any correlation"])
+    set_title(figure, title)
     return figure
 
 
 def prediction_scatter(rows: pd.DataFrame, title: str) -> Figure:
     """Prediction (with its spread over crops) against label, and the fitted 4-parameter logistic."""
-    figure, ax = plt.subplots(figsize=(COLUMN, 2.7))
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.6))
     x, y = rows["prediction"].to_numpy(float), rows["quality"].to_numpy(float)
-    ax.errorbar(
-        x, y, xerr=rows["spread"], fmt="o", ms=3, lw=0.5, color=family_colour("imagenet"), alpha=0.6, mew=0
-    )
-    curve = fit_logistic(x, y, 4)
-    if np.isfinite(curve.plcc):
-        order = np.argsort(x)
-        ax.plot(x[order], curve.fitted[order], color=INK, lw=1.2, label=f"logistic, PLCC {curve.plcc:.3f}")
-        ax.legend(loc="best")
-    ax.set(xlabel="prediction, higher is better", ylabel="label, higher is better", title=title)
+    ax.set(xlabel="prediction, higher is better", ylabel="label, higher is better")
+    points: dict[str, Any] = {
+        "fmt": "o",
+        "ms": 3,
+        "lw": 0.5,
+        "color": family_colour("loda"),
+        "alpha": 0.6,
+        "mew": 0,
+    }
+    ax.errorbar(x, y, xerr=rows["spread"], **points)
+    fit = fit_logistic(x, y, 4)
+    if np.isfinite(fit.plcc):
+        dense = np.linspace(x.min(), x.max(), 400)
+        handles: list[Artist] = list(ax.plot(dense, fit.curve(dense), color=INK, lw=1.2))
+        add_legend(figure, handles, [f"4-parameter logistic, PLCC {fit.plcc:.3f}"])
+    elif not np.isfinite(x).any():
+        say(ax, "No image has a prediction.")
+    set_title(figure, title)
     return figure
 
 
@@ -126,20 +153,17 @@ def injection_strength(model: LoDa, images: torch.Tensor) -> pd.DataFrame:
 
 def strength_figure(strengths: dict[str, pd.DataFrame], title: str) -> Figure:
     """Injected length over token length, by block; a line per entry (such as before and after training)."""
-    figure, ax = plt.subplots(figsize=(COLUMN, 2.3))
-    for (name, rows), style in zip(strengths.items(), ("o-", "s--", "^:"), strict=False):
-        ax.plot(
-            rows["block"],
-            rows["relative"],
-            style,
-            ms=3.5,
-            lw=1.1,
-            color=family_colour("imagenet"),
-            label=name,
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.2))
+    handles: list[Artist] = []
+    for i, rows in enumerate(strengths.values()):
+        style: dict[str, Any] = {"ls": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+        handles += ax.plot(
+            rows["block"], rows["relative"], **style, ms=3.5, lw=1.1, color=family_colour("loda")
         )
-    ax.set(xlabel="block", ylabel="injected / token length", title=title)
-    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-    ax.legend(loc="best")
+    ax.set(xlabel="block", ylabel="injected / token length")
+    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
+    add_legend(figure, handles, list(strengths))
+    set_title(figure, title)
     return figure
 
 
@@ -152,7 +176,7 @@ def attention_maps(model: LoDa, path: str, block: int | None = None) -> Figure:
     rows, columns = ((n - 224) // 2 for n in image.shape[:2])
     window = np.asarray(image[rows : rows + 224, columns : columns + 224])
     maps = attention(model, normalized(window)[None], block)[0]
-    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(FULL, 1.75))
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(FULL, 1.55))
     axes[0].imshow(window)
     axes[0].set_title("image", fontsize=8)
     for i, (ax, weights) in enumerate(zip(axes[1:], maps, strict=True), 1):
