@@ -1,6 +1,7 @@
 """Tables of labelled images from a dataset's folder: complete, or an error that says what is missing."""
 
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fmiqa_utils.csv_tables import read_pairs_csv
-from fmiqa_utils.dataset_files import Folder, first_few
+from fmiqa_utils.dataset_files import Folder, first_few, readable
 from fmiqa_utils.dataset_registry import DATASETS, Dataset
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.paths import data_root
@@ -92,7 +93,7 @@ def read_labels(
     Raises InputError where the label file itself is missing, damaged or incomplete.
     """
     if name.startswith("csv:"):
-        return _read_csv(Path(name.removeprefix("csv:")).expanduser(), root, direction)
+        return _read_csv(_csv_path(name), root, direction)
     dataset = known(name)
     if direction not in (None, dataset.direction):
         raise InputError(f"In {name} {dataset.direction} labels are better; direction is for csv:PATH only.")
@@ -106,11 +107,21 @@ def read_labels(
     return LabelTable(dataset.title, folder.root, rows)
 
 
+def _csv_path(name: str) -> Path:
+    path = Path(readable(name.removeprefix("csv:")))
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} begins with a user who is not known here: write the path in full."
+        ) from error
+
+
 def _read_csv(path: Path, root: str | Path | None, direction: str | None) -> LabelTable:
     if direction not in DIRECTIONS:
         raise InputError(f"Say which labels of {path} are better: direction must be higher or lower.")
     folder = Folder(Path(root) if root else path.parent)
-    table = read_pairs_csv(path).assign(label_source=path.name)
+    table = read_pairs_csv(path, folder).assign(label_source=path.name)
     table = table.assign(ref_file=table["ref"], dist_file=table["dist"])
     rows = _placed(f"csv:{path.stem}", folder, table, DIRECTIONS[direction], direction)
     return LabelTable(path.name, folder.root, rows)
@@ -135,9 +146,19 @@ def _complete(read: LabelTable, columns: tuple[str, ...]) -> pd.DataFrame:
     """The rows with the given columns; raises InputError where a file is missing."""
     if missing := read.missing():
         count = f"{len(missing):,} of its images"
-        raise InputError(f"{read.title}: {count} are not in {read.root}: {first_few(missing)}.")
+        raise InputError(
+            f"{read.title}: {count} are not in {read.root}: {first_few(missing)}.{_locale_hint(missing)}"
+        )
     extra = [column for column in ("label_std", "label_source") if column in read.rows]
     return read.rows[[*columns, *extra]]
+
+
+def _locale_hint(names: list[str]) -> str:
+    """The way out where a name is not ASCII and this Python reads the disk's names as ASCII."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8" or all(map(str.isascii, names)):
+        return ""
+    return f" Names on disk are read as {encoding} here: set PYTHONUTF8=1."
 
 
 def _refuse_incomplete(dataset: Dataset, table: pd.DataFrame) -> None:

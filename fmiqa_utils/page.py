@@ -52,7 +52,7 @@ def write_page(path: Path, run: Run, executed: Sequence[Path]) -> str:
     ]
     m = run.manifests[0]
     environment = Environment(autoescape=True)
-    page = environment.from_string((TEMPLATES / "page.html.j2").read_text()).render(
+    page = environment.from_string((TEMPLATES / "page.html.j2").read_text(encoding="utf-8")).render(
         title=f"What foundation models see in {run.dataset}",
         run=run.name,
         date=_now(),
@@ -81,7 +81,7 @@ def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) ->
     board = side_by_side(leaderboard(runs, n_resamples=n_resamples))
     page = (
         Environment(autoescape=True)
-        .from_string((TEMPLATES / "index.html.j2").read_text())
+        .from_string((TEMPLATES / "index.html.j2").read_text(encoding="utf-8"))
         .render(
             date=_now(),
             runs=[dict(facts(r)) | _index_line(r) for r in runs],
@@ -156,4 +156,4 @@ def allowed(output: str) -> str:
 def _raw(name: str):  # type: ignore[no-untyped-def]
     from markupsafe import Markup
 
-    return Markup((TEMPLATES / name).read_text())
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

@@ -78,13 +78,17 @@ def package_digest() -> str:
 
 def notebook_key(source: Path, parameters: Mapping[str, object], material: object) -> str:
     """sha256 of all that a notebook's outputs depend on."""
-    return digest(source.read_text(), dict(parameters), package_digest(), material)
+    return digest(source.read_text(encoding="utf-8"), dict(parameters), package_digest(), material)
 
 
 def is_finished(destination: Path, key: str) -> bool:
     """True if `destination` was written by a run with this `key` that came to its end."""
     record = destination.with_suffix(".json")
-    return destination.is_file() and record.is_file() and json.loads(record.read_text())["key"] == key
+    return (
+        destination.is_file()
+        and record.is_file()
+        and json.loads(record.read_text(encoding="utf-8"))["key"] == key
+    )
 
 
 def run_notebook(

@@ -22,7 +22,7 @@ def find_files(ref: Path, dist: Path) -> list[tuple[Path, Path]]:
             raise InputError(f"{path} does not exist.")
     if ref.is_dir() != dist.is_dir():
         raise InputError(f"{ref} and {dist} must be two files or two folders, not one of each.")
-    if ref.is_file():
+    if not ref.is_dir():
         return [(ref, dist)]
     names = [{p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES} for folder in (ref, dist)]
     if names[0] != names[1]:

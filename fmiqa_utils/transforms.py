@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -9,10 +10,11 @@ from PIL import Image
 from fmiqa_utils.errors import InputError, near
 
 KINDS = ("tra", "sca", "rot")
+MOST = {"tra": 100, "sca": 100, "rot": 360}  # % or degrees; a scale by more would only ask for memory
 
 
 def parse_transform(name: str) -> tuple[str, float]:
-    """ "none" → ("none", 0); "tra-1", "sca-2.5", "rot-3" → (kind, amount ≥ 0 in % or degrees).
+    """ "none" → ("none", 0); "tra-1", "sca-2.5", "rot-3" → (kind, amount in % or degrees, 0 to `MOST`).
 
     Raises InputError for anything else.
     """
@@ -21,7 +23,23 @@ def parse_transform(name: str) -> tuple[str, float]:
     match = re.fullmatch(r"([a-z]+)-(\d+(?:\.\d+)?)", name)
     if match is None or match[1] not in KINDS:
         raise InputError(f"there is no transform {name!r}; {near(name, ['none', 'tra-1', 'sca-1', 'rot-1'])}")
-    return match[1], float(match[2])
+    amount = float(match[2])
+    if amount > MOST[match[1]]:
+        raise InputError(f"the transform {name[:40]} is too large: {match[1]} goes up to {MOST[match[1]]}.")
+    return match[1], amount
+
+
+def check_transforms(names: Sequence[str]) -> None:
+    """Raises InputError for no name, an unknown one, and one transform named twice (also as "tra-1" and "tra-1.0")."""
+    if not names:
+        raise InputError("no transform is named: name none for the images as they are.")
+    seen: dict[tuple[str, float], str] = {}
+    for name in names:
+        parsed = parse_transform(name)
+        if parsed in seen:
+            again = "" if seen[parsed] == name else f" (as {seen[parsed]} and {name})"
+            raise InputError(f"the transform {name} is named twice{again}: name it once.")
+        seen[parsed] = name
 
 
 def apply_transform(ref: np.ndarray, dist: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

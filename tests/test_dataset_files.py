@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from layouts import touch
 
-from fmiqa_utils.dataset_files import Folder, first_few
+from fmiqa_utils.dataset_files import MAX_BYTES, Folder, first_few
 from fmiqa_utils.errors import InputError
 
 
@@ -46,6 +46,35 @@ def test_forbidden_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "listdir", forbidden)
     with pytest.raises(InputError, match=f"{tmp_path} cannot be listed: Permission denied"):
         Folder(tmp_path).find("x")
+
+
+@pytest.mark.timeout(20)
+def test_a_label_file_must_be_a_regular_file_of_bounded_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dmos.mat")
+    with (tmp_path / "dmos.csv").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(InputError, match=r"dmos\.mat is a named pipe, not a label file"):
+        Folder(tmp_path).need("dmos.mat")
+    with pytest.raises(InputError, match=r"dmos\.csv has 1,024 MiB"):
+        Folder(tmp_path).need("dmos.csv")
+
+
+def test_every_spelling_of_a_file_has_one_identity(tmp_path: Path) -> None:
+    touch(tmp_path / "Set" / "Inner", ["x.BMP", "y.bmp"])
+    (tmp_path / "Set" / "again").symlink_to("Inner")
+    folder = Folder(tmp_path / "Set")
+    spellings = [
+        "inner/X.bmp",
+        "./Inner/x.BMP",
+        "Inner/../INNER/x.bmp",
+        "again/x.BMP",
+        f"{tmp_path}/set/inner/x.bmp",
+    ]
+    assert {folder.identity(name) for name in spellings} == {
+        str(tmp_path.resolve() / "Set" / "Inner" / "x.BMP")
+    }
+    assert folder.identity("inner/y.bmp") != folder.identity("inner/x.bmp")
+    assert folder.identity("inner/z.bmp") is None
 
 
 def test_first_few() -> None:

@@ -52,7 +52,7 @@ def read_splits(path: Path, table: pd.DataFrame) -> list[Parts]:
     Raises InputError for a file that is no split file, a split whose parts share a reference, or references that the table lacks.
     """
     try:
-        splits = json.loads(path.read_text())["splits"]
+        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no split file ({error}): `fmiqa loda train` writes one.") from error
     known = set(table["ref"].astype(str))
