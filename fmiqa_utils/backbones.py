@@ -14,7 +14,7 @@ from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.readers import Features, reader_for
 from fmiqa_utils.weights import adopt_weights, resolve_weights, stand_in_weights, state_sha256
 
-WINDOW = 224  # px, the input of every backbone here (METHODS 1.1)
+WINDOW = 224  # px, the input of every backbone here (docs/methods.md, Windows)
 NORMALIZE = ("none", "model")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

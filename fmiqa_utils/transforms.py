@@ -1,4 +1,4 @@
-"""The three robustness transforms: the distorted image is moved by a few per cent against its reference (METHODS 1.5)."""
+"""The three transforms: the distorted image is moved by a few per cent against its reference (docs/methods.md, Transforms)."""
 
 import math
 import re

@@ -21,7 +21,7 @@ from fmiqa_utils.transforms import (
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = SHARED / "golden" / "transforms.json"
 
-# sha256 (first 12 digits) of the distorted image that METHODS 1.5's rules make of `seeded_image`, odd sizes included.
+# sha256 (first 12 digits) of the distorted image that the rules make of `seeded_image` (docs/methods.md, Transforms), odd sizes included.
 OWN_GOLDEN = {
     "tra-1": "6fdcb1ddff3f",
     "tra-2.5": "e9ee8a4c78bb",

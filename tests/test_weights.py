@@ -108,7 +108,7 @@ def test_weights_of_other_real_types_are_taken(dtype: torch.dtype, tmp_path: Pat
 
 
 class WithBuffers(nn.Module):
-    """An index that the shape fixes, a counter that training moves, and a mask."""
+    """An index that the shape fixes, a counter that training moves, a mask, and a bound without end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,11 +116,13 @@ class WithBuffers(nn.Module):
         self.register_buffer("relative_position_index", torch.arange(3))
         self.register_buffer("mask", torch.tensor([True, False, True]))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
+        self.register_buffer("input_max", torch.tensor(torch.inf))
 
 
-def test_integer_buffers_are_taken_where_they_are_the_models_own(tmp_path: Path) -> None:
+def test_buffers_are_taken_where_they_are_the_models_own(tmp_path: Path) -> None:
     state = {"weight": torch.ones(3), "relative_position_index": torch.arange(3, dtype=torch.int32)}
     state |= {"mask": torch.tensor([False, False, True]), "num_batches_tracked": torch.tensor(7)}
+    state |= {"input_max": torch.tensor(torch.inf)}
     file = str(tmp_path / "w.pth")
     torch.save(state, file)
     model = WithBuffers()
@@ -135,6 +137,7 @@ def test_integer_buffers_are_taken_where_they_are_the_models_own(tmp_path: Path)
         ),
         ("relative_position_index", torch.ones(3), "is float32, where int64 belongs"),
         ("num_batches_tracked", torch.tensor(True), "is bool, where int64 belongs"),
+        ("input_max", torch.tensor(-torch.inf), "holds NaN or infinite values"),
     ):
         torch.save(state | {name: wrong}, file)
         with pytest.raises(InputError, match=f"{name} {sentence}"):

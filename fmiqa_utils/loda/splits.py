@@ -1,4 +1,4 @@
-"""Ten deterministic 80/20 splits of a dataset, disjoint by reference, stored as a file (METHODS 2.2)."""
+"""Ten deterministic 80/20 splits of a dataset, disjoint by reference, stored as a file (docs/methods.md, LoDa splits)."""
 
 import json
 from pathlib import Path
