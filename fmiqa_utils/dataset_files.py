@@ -5,6 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.regular_files import check_regular
+
+MAX_BYTES = 2**30  # of a label file
+UNDECODED = frozenset(
+    map(chr, range(0xDC80, 0xDD00))
+)  # what Python makes of bytes in a name that are no text
 
 
 class Folder:
@@ -17,6 +23,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._listings: dict[str, dict[str, list[str]]] = {}
+        self._real: dict[str, str] = {}  # folder: the same without links and dots
 
     def find(self, name: str) -> str | None:
         """Absolute path of the file or folder `name` (an absolute name stays itself), None if absent."""
@@ -29,12 +36,30 @@ class Folder:
             raise InputError(f"{folder} holds {' and '.join(sorted(found))}: which of them is {last}?")
         if not found:
             return None
-        return os.path.join(folder, last if last in found else found[0])
+        return readable(os.path.join(folder, last if last in found else found[0]))
+
+    def identity(self, name: str) -> str | None:
+        """One spelling for every name of the file: letter case, dots and links of folders do not count; None if absent.
+
+        A file that is itself a link is a file of its own, as a copy would be: stores that keep equal files once do that.
+        """
+        found = self.find(name)
+        if found is None:
+            return None
+        parent, last = os.path.split(found)
+        if parent not in self._real:
+            self._real[parent] = os.path.realpath(parent)
+        return os.path.join(self._real[parent], last)
 
     def need(self, *names: str) -> Path:
-        """The first of `names` that is there; raises InputError where none is."""
+        """The first of `names` that is there, a folder or a label file.
+
+        Raises InputError where none is, and for a file that is no regular file or larger than `MAX_BYTES`.
+        """
         for name in names:
             if found := self.find(name):
+                if not os.path.isdir(found):
+                    check_regular(found, "a label file", MAX_BYTES)
                 return Path(found)
         raise InputError(
             f"{self.root} has no {' or '.join(names)}: data/README.md shows the expected layout."
@@ -69,6 +94,16 @@ class Folder:
                 listing.setdefault(entry.lower(), []).append(entry)
             self._listings[folder] = listing
         return self._listings[folder]
+
+
+def readable(path: str) -> str:
+    """Raises InputError for a path that no table can hold, because its bytes on disk are not text in UTF-8."""
+    if not path.isascii() and not UNDECODED.isdisjoint(path):
+        raise InputError(
+            f"{path}: the name is not UTF-8 text, so no table can hold it: rename it, or set PYTHONUTF8=1 where the "
+            f"locale is not UTF-8."
+        )
+    return path
 
 
 def first_few(names: Sequence[str], most: int = 3) -> str:

@@ -80,7 +80,7 @@ LIVEC_TRAINING = 7  # the first images of the list only taught observers the tas
 
 def read_demo(folder: Folder) -> pd.DataFrame:
     """The embedded demo dataset: pairs.csv with names relative to its folder."""
-    table = read_pairs_csv(folder.need("pairs.csv"))
+    table = read_pairs_csv(folder.need("pairs.csv"), folder)
     return table.assign(ref_file=table["ref"], dist_file=table["dist"], label_source="pairs.csv")
 
 

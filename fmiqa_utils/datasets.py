@@ -1,6 +1,7 @@
 """Tables of labelled images from a dataset's folder: complete, or an error that says what is missing."""
 
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fmiqa_utils.csv_tables import read_pairs_csv
-from fmiqa_utils.dataset_files import Folder, first_few
+from fmiqa_utils.dataset_files import Folder, first_few, readable
 from fmiqa_utils.dataset_registry import (
     DATASETS,
     DIRECTIONS,
@@ -94,7 +95,7 @@ def read_labels(
     """
     refuse_label_options(name, labels, direction)
     if name.startswith(OWN_TABLE):
-        return _read_csv(Path(name.removeprefix(OWN_TABLE)).expanduser(), root, str(direction))
+        return _read_csv(_csv_path(name), root, str(direction))
     dataset = known(name)
     folder = Folder(dataset_root(name, root))
     table = dataset.read(folder, labels)
@@ -103,9 +104,19 @@ def read_labels(
     return LabelTable(dataset.title, folder.root, rows)
 
 
+def _csv_path(name: str) -> Path:
+    path = Path(readable(name.removeprefix(OWN_TABLE)))
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} begins with a user who is not known here: write the path in full."
+        ) from error
+
+
 def _read_csv(path: Path, root: str | Path | None, direction: str) -> LabelTable:
     folder = Folder(Path(root) if root else path.parent)
-    table = read_pairs_csv(path).assign(label_source=path.name)
+    table = read_pairs_csv(path, folder).assign(label_source=path.name)
     table = table.assign(ref_file=table["ref"], dist_file=table["dist"])
     rows = _placed(f"csv:{path.stem}", folder, table, DIRECTIONS[direction], direction)
     return LabelTable(path.name, folder.root, rows)
@@ -130,9 +141,19 @@ def _complete(read: LabelTable, columns: tuple[str, ...]) -> pd.DataFrame:
     """The rows with the given columns; raises InputError where a file is missing."""
     if missing := read.missing():
         count = f"{len(missing):,} of its images"
-        raise InputError(f"{read.title}: {count} are not in {read.root}: {first_few(missing)}.")
+        raise InputError(
+            f"{read.title}: {count} are not in {read.root}: {first_few(missing)}.{_locale_hint(missing)}"
+        )
     extra = [column for column in ("label_std", "label_source") if column in read.rows]
     return read.rows[[*columns, *extra]]
+
+
+def _locale_hint(names: list[str]) -> str:
+    """The way out where a name is not ASCII and this Python reads the disk's names as ASCII."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8" or all(map(str.isascii, names)):
+        return ""
+    return f" Names on disk are read as {encoding} here: set PYTHONUTF8=1."
 
 
 def _refuse_incomplete(dataset: Dataset, table: pd.DataFrame) -> None:

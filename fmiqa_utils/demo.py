@@ -95,7 +95,7 @@ def _is_whole(root: Path, recipe: str) -> bool:
 def _manifest(root: Path) -> dict[str, Any]:
     """What the folder says of itself; empty where it is no demo dataset."""
     try:
-        manifest = json.loads((root / "manifest.json").read_text())
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) and {"recipe", "files"} <= manifest.keys() else {}
@@ -224,4 +224,4 @@ def _write_manifest(root: Path, recipe: str, seconds: float) -> None:
         "seconds": round(seconds, 1),
         "files": {name: path.stat().st_size for name, path in files.items()},
     }
-    (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -133,7 +133,7 @@ def _joined(parts: list[Value]) -> Value:
 
 
 def embedding_cos(f: Tensor, g: Tensor) -> Tensor:
-    """1 − cosine of L2-normalised embeddings [B, E] or [B, T, D] (mean over tokens) → [B] in [0, 2]; METHODS 1.2."""
+    """1 − cosine of L2-normalised embeddings [B, E] or [B, T, D] (mean over tokens) → [B] in [0, 2] (docs/methods.md, Embedding)."""
     cosine = (F.normalize(f.float(), dim=-1) * F.normalize(g.float(), dim=-1)).sum(-1)  # [B] or [B, T]
     return (1 - cosine).flatten(1).mean(1) if cosine.dim() > 1 else 1 - cosine
 
@@ -182,7 +182,7 @@ def _summed(layers: Tensor) -> Value:
 def _windowed_published(
     names: list[str], f: Layers, g: Layers, form: Form, pads: tuple["Padding", "Padding"]
 ) -> dict[str, Value]:
-    """The raw reshape of the padded tensor to [64, N], over all layers together and over each alone (METHODS 1.3)."""
+    """The raw reshape of the padded tensor to [64, N], of all layers and of each alone (docs/methods.md, Windows of 64 samples)."""
     if isinstance(f, Tensor):
         x, y = pads[0](f.float()), pads[1](g.float())  # type: ignore[union-attr]
         B, L = x.shape[:2]
@@ -232,7 +232,7 @@ def sliced(x: Tensor, y: Tensor, seed: int, count: int | None = None) -> Tensor:
 
 
 def _swd_published(f: Layers, g: Layers, form: Form) -> Value:
-    """T·D samples of L numbers, summed over samples; a layer alone: L = 1, or a map's C channels (METHODS 1.3)."""
+    """T·D samples of L numbers, summed over samples; a layer alone: L = 1, or a map's C channels (docs/methods.md, swd)."""
     if not isinstance(f, Tensor):
         pairs = zip(f, g, strict=True)
         return Value(

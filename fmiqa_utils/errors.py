@@ -1,15 +1,27 @@
 """The one exception that a user's own input can cause."""
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(ValueError):
     """Bad input from the user: one sentence that names the thing and the way out.
 
     The command line prints it as a single line and exits with status 2; in a notebook it reads as the last line
-    of the traceback. Anything else that reaches the user is a defect of ours.
+    of the traceback. Anything else that reaches the user is a defect of ours. What a file's name may hold and a
+    terminal cannot show (line breaks, escape codes, bytes that are not UTF-8) is written as \\n, \\x1b, \\udcff.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """`text` on one line, fit for any UTF-8 output: control characters, turns of direction and surrogates as escapes."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def near(name: str, known: Sequence[str]) -> str:

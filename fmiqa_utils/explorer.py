@@ -76,11 +76,7 @@ class Explorer:
         """Draw the chosen pair anew."""
         c = {name: control.value for name, control in self.controls.items()}
         manifest = next(m for m in self.data.manifests if _series(m) == c["backbone"])
-        notes = (
-            [f"<strong style='color:#b00020'>{self.data.warning}</strong>"]
-            if manifest["weights"] == "untrained"
-            else []
-        )
+        notes: list[str] = []
         images, maps = self._images(notes), None
         if images is not None:
             maps = self._pair_maps(manifest, images, c["distance"], notes)
@@ -101,8 +97,8 @@ class Explorer:
         self.image.value = buffer.getvalue()
         failed = self.data.failures[self.data.failures["pair_id"] == c["pair"]]
         notes += [f"This pair could not be scored: {reason}" for reason in failed["reason"].unique()]
-        label = f"label {self.pair['label']:.3g} ({self.pair['label_kind']}), {c['pair']}"
-        self.message.value = "<br>".join([*notes, html.escape(label)])
+        notes.append(f"label {self.pair['label']:.3g} ({self.pair['label_kind']}), {c['pair']}")
+        self.message.value = _as_html(self.data.warning if manifest["weights"] == "untrained" else "", notes)
 
     def _changed(self, name: str) -> None:
         """Refill what depends on the control that changed, then draw once."""
@@ -204,6 +200,14 @@ class Explorer:
             model = load_backbone(*key[:2], normalize=key[2], precision=key[3], device=self.device)
             self._metrics[key] = FeatureDistance(model, distance="cos")
         return self._metrics[key]
+
+
+def _as_html(warning: str, notes: list[str]) -> str:
+    """Lines of plain text for an HTML widget, the warning first and in red: names of files in them are no markup."""
+    lines = [html.escape(note) for note in notes]
+    if warning:
+        lines.insert(0, f"<strong style='color:#b00020'>{html.escape(warning)}</strong>")
+    return "<br>".join(lines)
 
 
 def _model_key(manifest: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -1,4 +1,4 @@
-"""Sliding windows: an image of any size becomes the 224 px windows whose scores are averaged (METHODS 1.1)."""
+"""Sliding windows: an image of any size becomes the 224 px windows whose scores are averaged (docs/methods.md, Windows)."""
 
 import numpy as np
 import torch

@@ -19,9 +19,11 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.regular_files import open_regular, why_unread
 
 FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP", "PPM", "GIF")
 MAX_PIXELS = 89_478_485  # Pillow's own limit; a header that claims more is refused undecoded
+MAX_BYTES = 2**29  # on disk; MAX_PIXELS take 342 MiB uncompressed, with an alpha channel
 _MODES = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
 _UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, LookupError, struct.error, zlib.error)
 _TOO_LARGE = f"claims more than {MAX_PIXELS:,} pixels and is not decoded: crop it or save it smaller."
@@ -39,8 +41,8 @@ def file_facts(path: str | Path) -> FileFacts:
     """Size in bytes and time of last change in ns; raises InputError where there is no such file."""
     try:
         stat = os.stat(path)  # a million of them: four times as fast as Path's
-    except OSError as error:
-        raise InputError(_why_unread(path, error)) from error
+    except (OSError, ValueError) as error:
+        raise InputError(why_unread(path, error)) from error
     return FileFacts(stat.st_size, stat.st_mtime_ns)
 
 
@@ -48,9 +50,9 @@ def read_rgb(path: str | Path) -> np.ndarray:
     """The image as a writable uint8 array [H, W, 3].
 
     Grey, bilevel and palette images become RGB; an alpha channel is dropped if it is opaque throughout.
-    Everything else raises InputError, one sentence with the file's name: missing or forbidden, empty,
-    truncated, not an image, several frames, more than 8 bits a channel, CMYK, transparency, more than
-    `MAX_PIXELS`.
+    Everything else raises InputError, one sentence with the file's name: missing or forbidden, no regular file,
+    larger than `MAX_BYTES`, empty, truncated, not an image, several frames, more than 8 bits a channel, CMYK,
+    transparency, more than `MAX_PIXELS`.
     """
     return _decode(_read_bytes(path), path)
 
@@ -64,34 +66,25 @@ def read_bytes_rgb(path: str | Path) -> tuple[np.ndarray, str]:
 def read_size(path: str | Path) -> tuple[int, int]:
     """(height, width) in px from the file's header alone; raises InputError for what `read_rgb` would refuse by its header."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path, "an image", MAX_BYTES) as file:
             if not file.read(1):
                 raise InputError(f"{path} is empty (0 bytes): copy it again from the original.")
             file.seek(0)
             image = _open(file, path)
             return image.height, image.width
     except OSError as error:
-        raise InputError(_why_unread(path, error)) from error
+        raise InputError(why_unread(path, error)) from error
 
 
 def _read_bytes(path: str | Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        with open_regular(path, "an image", MAX_BYTES) as file:
+            data = file.read()
     except OSError as error:
-        raise InputError(_why_unread(path, error)) from error
+        raise InputError(why_unread(path, error)) from error
     if not data:
         raise InputError(f"{path} is empty (0 bytes): copy it again from the original.")
     return data
-
-
-def _why_unread(path: str | Path, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"{path} does not exist."
-    if isinstance(error, PermissionError):
-        return f"{path} may not be read: give this user read permission on it and on its folder."
-    if isinstance(error, IsADirectoryError):
-        return f"{path} is a folder, not an image."
-    return f"{path} cannot be read: {error.strerror or error}."
 
 
 def _decode(data: bytes, path: str | Path) -> np.ndarray:

@@ -13,7 +13,7 @@ from fmiqa_utils.distances import DISTANCES_VERSION
 from fmiqa_utils.features import STRIDE
 from fmiqa_utils.scorer import Scorer
 from fmiqa_utils.scores import digest
-from fmiqa_utils.transforms import parse_transform
+from fmiqa_utils.transforms import check_transforms
 
 BLOCK = 256  # chunks whose labels are text at the same time
 
@@ -46,8 +46,7 @@ def plan(
 
     `transform_pairs`: how many pairs, evenly spaced, are scored under the transforms other than "none"; 0: all.
     """
-    for name in transforms:
-        parse_transform(name)
+    check_transforms(transforms)
     common = run_key(scorer)
     places = []
     for transform in transforms:

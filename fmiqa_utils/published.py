@@ -143,12 +143,12 @@ def aggregate(published: Published, *, fit: bool = True) -> pd.DataFrame:
 
 def published_table() -> pd.DataFrame:
     """The packaged published results, columns of `published_correlations` and source."""
-    with (files("fmiqa_utils") / "tables" / "published.csv").open() as file:
+    with (files("fmiqa_utils") / "tables" / "published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False, na_values={name: [""] for name in CORRELATIONS})
 
 
 def resampling_table() -> pd.DataFrame:
     """The packaged intervals of intermediate features against the embedding, over images and over references; columns of
     `published_figures.resampling_intervals` and source."""
-    with (files("fmiqa_utils") / "tables" / "resampling.csv").open() as file:
+    with (files("fmiqa_utils") / "tables" / "resampling.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)

@@ -12,7 +12,9 @@ from pyarrow import ArrowException
 
 from fmiqa_utils.dataset_registry import DATASETS
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.regular_files import check_regular
 
+MAX_BYTES = 2**30  # of one file
 KEYS = ["dis", "ref", "mos"]
 NOT_METHODS = frozenset({*KEYS, "quality"})
 PROBLEM_COLUMNS = ["dataset", "method", "file", "n", "expected", "problem"]
@@ -122,6 +124,7 @@ def _try_read(file: Path, problems: list[dict[str, object]]) -> _Block | None:
 
 
 def _read(file: Path) -> pd.DataFrame:
+    check_regular(file, "a table of results", MAX_BYTES)
     if file.stat().st_size == 0:
         raise InputError("empty")
     try:

@@ -21,7 +21,7 @@ class Features:
     layers: Tensor | list[Tensor]
     embedding: Tensor
     num_prefix_tokens: int = 0
-    cos_skips_nan: bool = False  # CLIP RN50's published cosine (METHODS 1.3)
+    cos_skips_nan: bool = False  # CLIP RN50's published cosine (docs/methods.md, cos)
 
     @property
     def num_layers(self) -> int:

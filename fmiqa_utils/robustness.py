@@ -1,4 +1,4 @@
-"""What a small shift, scale or rotation of the distorted image does to a metric (METHODS 1.5)."""
+"""What a small shift, scale or rotation of the distorted image does to a metric (docs/methods.md, Robustness)."""
 
 import numpy as np
 import pandas as pd

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from fmiqa_utils.chunks import Chunk, score_chunk
+from fmiqa_utils.dataset_files import readable
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.scorer import Scorer
 
@@ -15,14 +16,15 @@ SUFFIXES = {".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".ppm", "
 def find_files(ref: Path, dist: Path) -> list[tuple[Path, Path]]:
     """The pairs that REF and DIST name: two files, or two folders matched by file name.
 
-    Raises InputError where one is a folder and the other is not, and for names that only one folder has.
+    Raises InputError where one is a folder and the other is not, for names that only one folder has, and for names that are not UTF-8.
     """
     for path in (ref, dist):
+        readable(str(path))
         if not path.exists():
             raise InputError(f"{path} does not exist.")
     if ref.is_dir() != dist.is_dir():
         raise InputError(f"{ref} and {dist} must be two files or two folders, not one of each.")
-    if ref.is_file():
+    if not ref.is_dir():
         return [(ref, dist)]
     names = [{p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES} for folder in (ref, dist)]
     if names[0] != names[1]:
@@ -30,7 +32,7 @@ def find_files(ref: Path, dist: Path) -> list[tuple[Path, Path]]:
         raise InputError(f"{len(lonely)} file names are in only one of the folders: {', '.join(lonely[:5])}.")
     if not names[0]:
         raise InputError(f"{ref} holds no image.")
-    return [(ref / name, dist / name) for name in sorted(names[0])]
+    return [(ref / readable(name), dist / name) for name in sorted(names[0])]
 
 
 def score_files(

@@ -110,7 +110,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
@@ -198,7 +198,7 @@ def _benched_flops_per_s() -> float:
     path = machine_root() / "bench.json"
     if not path.is_file():
         return 0.0
-    bench = json.loads(path.read_text())
+    bench = json.loads(path.read_text(encoding="utf-8"))
     return float(bench["windows_per_s"]) * window_flops(backbone_info(bench["backbone"]))
 
 

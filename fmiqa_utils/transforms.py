@@ -1,4 +1,4 @@
-"""The three robustness transforms: the distorted image is moved by a few per cent against its reference (METHODS 1.5)."""
+"""The three transforms: the distorted image is moved by a few per cent against its reference (docs/methods.md, Transforms)."""
 
 import math
 
@@ -6,7 +6,9 @@ import numpy as np
 from PIL import Image
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.vocabulary import parse_transform
+from fmiqa_utils.vocabulary import check_transforms, parse_transform
+
+__all__ = ["apply_transform", "check_transforms", "parse_transform"]
 
 
 def apply_transform(ref: np.ndarray, dist: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

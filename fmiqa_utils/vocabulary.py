@@ -17,6 +17,7 @@ SMALL_IMAGES = ("error", "resize", "pad")
 BASELINES = ("psnr", "ssim")  # always there; higher is better, unlike every distance
 THROUGH_PYIQA = ("ms_ssim", "fsim", "lpips", "dists")
 TRANSFORM_KINDS = ("tra", "sca", "rot")
+LARGEST = {"tra": 100, "sca": 100, "rot": 360}  # % or degrees; a scale by more would only ask for memory
 TRANSFORM_EXAMPLES = ("none", "tra-1", "sca-1", "rot-1")
 ENGINES = ("local", "ray")
 WEIGHTS = ("pretrained", "untrained", "auto")  # or a state-dict file
@@ -93,9 +94,8 @@ def without_pyiqa(name: str) -> InputError:
 
 def chosen_transforms(words: str) -> tuple[str, ...]:
     """Names by commas → names such as "none" and "tra-1". Raises InputError as `parse_transform` does, and for one said twice."""
-    names = once(split_names(words), "transform")
-    for name in names:
-        parse_transform(name)
+    names = tuple(split_names(words))
+    check_transforms(names)
     return names
 
 
@@ -108,7 +108,7 @@ def refuse_gpus(num_gpus: float | None) -> None:
 
 
 def parse_transform(name: str) -> tuple[str, float]:
-    """ "none" → ("none", 0); "tra-1", "sca-2.5", "rot-3" → (kind, amount ≥ 0 in % or degrees).
+    """ "none" → ("none", 0); "tra-1", "sca-2.5", "rot-3" → (kind, amount in % or degrees, 0 to `LARGEST`).
 
     Raises InputError for anything else.
     """
@@ -117,4 +117,22 @@ def parse_transform(name: str) -> tuple[str, float]:
     match = re.fullmatch(r"([a-z]+)-(\d+(?:\.\d+)?)", name)
     if match is None or match[1] not in TRANSFORM_KINDS:
         raise InputError(f"there is no transform {name!r}; {near(name, TRANSFORM_EXAMPLES)}")
-    return match[1], float(match[2])
+    amount = float(match[2])
+    if amount > LARGEST[match[1]]:
+        raise InputError(
+            f"the transform {name[:40]} is too large: {match[1]} goes up to {LARGEST[match[1]]}."
+        )
+    return match[1], amount
+
+
+def check_transforms(names: Sequence[str]) -> None:
+    """Raises InputError for no name, an unknown one, and one transform named twice (also as "tra-1" and "tra-1.0")."""
+    if not names:
+        raise InputError("no transform is named: name none for the images as they are.")
+    seen: dict[tuple[str, float], str] = {}
+    for name in names:
+        parsed = parse_transform(name)
+        if parsed in seen:
+            again = "" if seen[parsed] == name else f" (as {seen[parsed]} and {name})"
+            raise InputError(f"the transform {name} is named twice{again}: name it once.")
+        seen[parsed] = name

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.regular_files import check_regular, open_regular
 
+MAX_BYTES = 2**36  # of a weights file: 64 GiB
 HUB_PATIENCE = 4.0  # seconds; timm's own retries take about 50 on a machine without internet
 
 
@@ -93,7 +95,8 @@ def adopt_weights(model: nn.Module, file: str) -> str:
     """Load the state-dict `file` into `model`; returns the label "NAME#sha8" that goes into every row.
 
     Keys are timm's or open_clip's own; open_clip's may carry the "visual." prefix. A classifier that the model does not have
-    is left out. Raises InputError that names missing and unexpected keys, or shapes that differ.
+    is left out. Raises InputError that names missing and unexpected keys, shapes that differ, and a tensor that is no
+    weight: integers or booleans in place of real numbers, NaN, infinity, another index buffer than the model's.
     """
     state = _strip(read_state(file), model)
     own = model.state_dict()
@@ -111,18 +114,24 @@ def adopt_weights(model: nn.Module, file: str) -> str:
         raise InputError(
             f"{Path(file).name} does not fit {type(model).__name__}: {len(wrong)} shapes differ ({shapes})."
         )
+    for name, tensor in state.items():
+        if fault := _fault(name, tensor, own[name]):
+            raise InputError(f"{Path(file).name}: {name} {fault}.")
     model.load_state_dict(state, strict=False)
-    return f"{Path(file).name}#{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]}"
+    with open_regular(file, "a weights file", MAX_BYTES) as opened:
+        return f"{Path(file).name}#{hashlib.file_digest(opened, 'sha256').hexdigest()[:8]}"
 
 
 def read_state(file: str) -> dict[str, Tensor]:
     """The state dict in a .safetensors, .pth, .pt or .bin file; nothing in the file is executed.
 
-    Raises InputError for a damaged file or one that holds anything but tensors by name.
+    Raises InputError for a damaged file, one that holds anything but tensors by name, and a tensor without values of its
+    own (meta, sparse or nested); and where `file` is no regular file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_regular(file, "a weights file", MAX_BYTES)
     try:
         if file.endswith(".safetensors"):
             return load_file(file)
@@ -138,7 +147,37 @@ def read_state(file: str) -> dict[str, Tensor]:
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{Path(file).name} is not a state dict (tensors by name).")
+    for name, tensor in state.items():
+        if not isinstance(name, str):
+            raise InputError(
+                f"{Path(file).name} names a tensor {name!r}: the keys of a state dict are words."
+            )
+        if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+            kind = "meta" if tensor.is_meta else "nested" if tensor.is_nested else "sparse"
+            raise InputError(
+                f"{Path(file).name}: {name} is a {kind} tensor: save a dense one with its values."
+            )
     return state
+
+
+def _fault(name: str, given: Tensor, own: Tensor) -> str:
+    """Why `given` cannot stand where the model has `own`, a tensor of the same shape; "" where it can."""
+    if own.is_floating_point():
+        if not given.is_floating_point():
+            return f"is {_dtype(given)}, where real numbers belong: save the weights in fp32, fp16 or bf16"
+        cast = given.to(own.dtype)
+        if not (cast.isfinite() | (cast == own)).all():  # a bound of the model's own may be infinite
+            return "holds NaN or infinite values: the file is damaged, or its training went wrong"
+    elif given.dtype == torch.bool or given.is_floating_point() or given.is_complex():
+        if given.dtype != own.dtype:
+            return f"is {_dtype(given)}, where {_dtype(own)} belongs"
+    elif not name.endswith("num_batches_tracked") and not torch.equal(given.to(own.dtype), own):
+        return "is an index that differs from the model's own"
+    return ""
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def state_sha256(model: nn.Module) -> str:
@@ -169,7 +208,11 @@ def _resample(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     resample = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if resample is None or "pos_embed" not in state or state["pos_embed"].shape == own["pos_embed"].shape:
         return state
-    return dict(resample(state, model))
+    try:
+        return dict(resample(state, model))
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        shapes = f"{list(state['pos_embed'].shape)}, not {list(own['pos_embed'].shape)}"
+        raise InputError(f"pos_embed is {shapes}, and cannot be resampled ({_line(error)}).") from error
 
 
 def _few(keys: list[str]) -> str:

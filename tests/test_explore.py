@@ -1,5 +1,6 @@
 """The Explorer without a browser: what each control does to the picture and to the message."""
 
+import re
 import time
 from pathlib import Path
 
@@ -157,6 +158,29 @@ def test_a_failed_pair_and_a_run_of_corrected_forms_are_shown(images: Path, tmp_
     assert "could not be scored" in explorer.message.value
     assert explorer.image.value[:4] == b"\x89PNG"
     assert strongest_block(load_run("hurt"))[0] == "l2"
+
+
+SCRIPT = "<img src=x onerror=alert(1)>.png"
+
+
+def test_names_of_files_are_no_markup(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "r0.png").write_bytes((images / "r0.png").read_bytes())
+    whole = (images / "r0_dark_1.png").read_bytes()
+    (tmp_path / "good.png").write_bytes(whole)
+    (tmp_path / SCRIPT).write_bytes(whole[: len(whole) // 2])
+    rows = [("r0.png", SCRIPT, 4.0, SCRIPT, 1), ("r0.png", "good.png", 3.0, "dark", 1)]
+    columns = ["ref", "dist", "label", "distortion", "level"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "pairs.csv", index=False)
+    pairs = load_pairs(f"csv:{tmp_path / 'pairs.csv'}", direction="higher")
+    extract_run("hostile", pairs, [(TINY, "untrained")], settings=Settings(("cos",)), device="cpu")
+    explorer = Explorer("hostile", device="cpu")
+    shown = explorer.message.value
+    assert explorer.controls["pair"].value == SCRIPT
+    for sentence in ("could not be scored", "cannot be shown", "UNTRAINED", "(mos)"):
+        assert sentence in shown
+    assert shown.count("&lt;img src=x onerror=alert(1)&gt;.png") >= 3  # the label, the image and the failure
+    tags = re.findall(r"<[^>]*>", shown)
+    assert set(tags) == {"<strong style='color:#b00020'>", "</strong>", "<br>"}
 
 
 def test_the_view_draws_the_windows_and_ranks_the_pair() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.images import MAX_PIXELS, file_facts, read_bytes_rgb, read_rgb
+from fmiqa_utils.images import MAX_BYTES, MAX_PIXELS, file_facts, read_bytes_rgb, read_rgb, read_size
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 PNG_COLOUR_TYPE = {"grey": (0, 1), "rgb": (2, 3), "grey_alpha": (4, 2), "rgba": (6, 4)}
@@ -173,11 +174,38 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
 def test_forbidden_file_is_refused(rgb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() == 0:  # root reads everything: let the system call answer as it would for others
 
-        def forbidden(_: Path) -> bytes:
+        def forbidden(*_: object) -> int:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "read_bytes", forbidden)
+        monkeypatch.setattr(os, "open", forbidden)
     else:
         rgb.chmod(0)
     with pytest.raises(InputError, match=r"rgb\.png may not be read: give this user read permission"):
         read_rgb(rgb)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("read", [read_rgb, read_bytes_rgb, read_size])
+def test_pipes_devices_and_huge_files_are_refused_before_they_are_read(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with (tmp_path / "huge.bmp").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no room
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    cases = {
+        "pipe.png": "is a named pipe, not an image",
+        "zero.png": "is a device, not an image",
+        "huge.bmp": "has 512 MiB, and an image may have 512 MiB: it is not read",
+        "loop.png": "cannot be read: Too many levels",
+        "null\0.png": "cannot be read: embedded null byte",
+    }
+    for name, sentence in cases.items():
+        with pytest.raises(InputError, match=sentence) as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_largest_image_that_may_be_decoded_may_be_read() -> None:
+    assert MAX_PIXELS * 4 < MAX_BYTES  # uncompressed, with an alpha channel

@@ -1,4 +1,4 @@
-"""The published results: METHODS 1.6's table to its last digit, names, signs, and the packaged table."""
+"""The published results: the printed table to its last digit, names, signs, and the packaged table."""
 
 from functools import cache
 from importlib.resources import files
@@ -29,7 +29,7 @@ PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "published"
 needs_files = pytest.mark.skipif(not PUBLISHED.exists(), reason="../shared is not there")
 
 DISTANCES = ["l2", "cos", "skld", "jsd", "wsd", "swd"]
-PRINTED = {  # METHODS 1.6: SRCC in thousandths on LIVE, TID2013, PIPAL
+PRINTED = {  # of the authors' per-image files (docs/methods.md, Published results): SRCC in thousandths on LIVE, TID2013, PIPAL
     **{
         f"dinov1_{d}": v
         for d, v in zip(

@@ -1,5 +1,6 @@
 """Reading per-image results: complete files become columns, every other file is named with its reason."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.published_files import LIVE_FOLDERS, PROBLEM_COLUMNS, read_published
+from fmiqa_utils.published_files import LIVE_FOLDERS, MAX_BYTES, PROBLEM_COLUMNS, read_published
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PUBLISHED = SHARED / "published"
@@ -200,3 +201,14 @@ def test_csv_and_parquet_of_the_same_results_are_the_same(tmp_path: Path) -> Non
         rows.to_csv(tmp_path / f"live_{method}.csv", index=False)
     from_csv, from_parquet = read_published(tmp_path).tables["live"], read_published(PUBLISHED).tables["live"]
     pd.testing.assert_frame_equal(from_csv, from_parquet[from_csv.columns], rtol=1e-12)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_huge_file_among_the_results_is_a_problem_and_is_not_read(tmp_path: Path) -> None:
+    per_image(GOOD).to_csv(tmp_path / "tid2013_lpips.csv", index=False)
+    os.mkfifo(tmp_path / "tid2013_psnr.csv")
+    with (tmp_path / "tid2013_fsim.csv").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    problems = read_published(tmp_path).problems.set_index("method")["problem"]
+    assert "is a named pipe, not a table of results" in problems["psnr"]
+    assert "may have 1,024 MiB" in problems["fsim"]

@@ -9,12 +9,19 @@ import pytest
 from PIL import Image
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.transforms import apply_transform, parse_transform, rotate, scale, translate
+from fmiqa_utils.transforms import (
+    apply_transform,
+    check_transforms,
+    parse_transform,
+    rotate,
+    scale,
+    translate,
+)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = SHARED / "golden" / "transforms.json"
 
-# sha256 (first 12 digits) of the distorted image that METHODS 1.5's rules make of `seeded_image`, odd sizes included.
+# sha256 (first 12 digits) of the distorted image that the rules make of `seeded_image` (docs/methods.md, Transforms), odd sizes included.
 OWN_GOLDEN = {
     "tra-1": "6fdcb1ddff3f",
     "tra-2.5": "e9ee8a4c78bb",
@@ -140,3 +147,21 @@ def test_translation_by_everything_is_an_error() -> None:
     assert translate(image, image, 98)[0].shape == (61, 1, 3)
     with pytest.raises(InputError, match="90 px wide"):
         apply_transform(image, image, "tra-100")
+
+
+def test_a_list_of_transforms_names_each_once() -> None:
+    check_transforms(["none", "tra-1", "tra-2", "sca-1", "rot-0.5"])
+    for names, sentence in {
+        ("none", "none"): "the transform none is named twice: name it once",
+        ("tra-1", "none", "tra-1.0"): r"tra-1\.0 is named twice \(as tra-1 and tra-1\.0\)",
+        ("none", "tra1"): "there is no transform 'tra1'",
+        (): "no transform is named: name none",
+    }.items():
+        with pytest.raises(InputError, match=sentence):
+            check_transforms(names)
+
+
+@pytest.mark.parametrize("name", ["sca-101", "rot-360.5", "tra-1000", "sca-" + "9" * 400])
+def test_amounts_that_would_only_ask_for_memory_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"is too large: (sca|rot|tra) goes up to"):
+        parse_transform(name)

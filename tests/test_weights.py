@@ -1,16 +1,19 @@
 """Weights from files and from nowhere, and images under the window: each mistake in one sentence."""
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from fmiqa_utils.backbones import load_backbone
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.features import fit_small, window_starts
-from fmiqa_utils.weights import read_state
+from fmiqa_utils.weights import adopt_weights, read_state
 
 TINY = "timm:vit_tiny_patch16_224"
 
@@ -69,3 +72,97 @@ def test_images_under_the_window() -> None:
     assert fit_small(small, "resize", "a.png").shape == (224, 672, 3)
     assert fit_small(small, "pad", "a.png").shape == (224, 300, 3)
     assert window_starts(500) == [0, 200, 276]
+
+
+STEM = "patch_embed.proj.weight"
+FAULTS = {
+    "int8": (lambda t: t.to(torch.int8), f"{STEM} is int8, where real numbers belong"),
+    "bool": (lambda t: t > 0, f"{STEM} is bool, where real numbers belong"),
+    "complex": (lambda t: t.to(torch.complex64), f"{STEM} is complex64, where real numbers belong"),
+    "nan": (lambda t: t.index_fill(0, torch.tensor(3), torch.nan), f"{STEM} holds NaN or infinite values"),
+    "infinity": (
+        lambda t: t.index_fill(0, torch.tensor(3), torch.inf),
+        f"{STEM} holds NaN or infinite values",
+    ),
+    "beyond fp32": (lambda t: t.double() + 1e300, f"{STEM} holds NaN or infinite values"),
+    "meta": (lambda t: t.to("meta"), f"{STEM} is a meta tensor"),
+    "sparse": (lambda t: t.to_sparse(), f"{STEM} is a sparse tensor"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_weights_that_are_no_weights_are_refused_by_name(fault: str, tmp_path: Path) -> None:
+    damage, sentence = FAULTS[fault]
+    state = load_backbone(TINY, "untrained").model.state_dict()
+    torch.save(state | {STEM: damage(state[STEM])}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=f"^w\\.pth: {re.escape(sentence)}"):
+        load_backbone(TINY, str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_real_types_are_taken(dtype: torch.dtype, tmp_path: Path) -> None:
+    own = load_backbone(TINY, "untrained").model.state_dict()
+    torch.save({k: v.to(dtype) for k, v in own.items()}, tmp_path / "w.pth")
+    loaded = load_backbone(TINY, str(tmp_path / "w.pth")).model.state_dict()
+    torch.testing.assert_close(loaded[STEM], own[STEM].to(dtype).float(), rtol=0, atol=0)
+
+
+class WithBuffers(nn.Module):
+    """An index that the shape fixes, a counter that training moves, a mask, and a bound without end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.register_buffer("relative_position_index", torch.arange(3))
+        self.register_buffer("mask", torch.tensor([True, False, True]))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        self.register_buffer("input_max", torch.tensor(torch.inf))
+
+
+def test_buffers_are_taken_where_they_are_the_models_own(tmp_path: Path) -> None:
+    state = {"weight": torch.ones(3), "relative_position_index": torch.arange(3, dtype=torch.int32)}
+    state |= {"mask": torch.tensor([False, False, True]), "num_batches_tracked": torch.tensor(7)}
+    state |= {"input_max": torch.tensor(torch.inf)}
+    file = str(tmp_path / "w.pth")
+    torch.save(state, file)
+    model = WithBuffers()
+    adopt_weights(model, file)
+    assert model.num_batches_tracked == 7
+    assert model.mask.tolist() == [False, False, True]
+    for name, wrong, sentence in (
+        (
+            "relative_position_index",
+            torch.tensor([0, 1, 99]),
+            "is an index that differs from the model's own",
+        ),
+        ("relative_position_index", torch.ones(3), "is float32, where int64 belongs"),
+        ("num_batches_tracked", torch.tensor(True), "is bool, where int64 belongs"),
+        ("input_max", torch.tensor(-torch.inf), "holds NaN or infinite values"),
+    ):
+        torch.save(state | {name: wrong}, file)
+        with pytest.raises(InputError, match=f"{name} {sentence}"):
+            adopt_weights(WithBuffers(), file)
+
+
+def test_keys_must_be_words(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(3)}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"w\.pth names a tensor 0: the keys of a state dict are words"):
+        read_state(str(tmp_path / "w.pth"))
+
+
+def test_position_embeddings_that_cannot_be_resampled_are_one_sentence(tmp_path: Path) -> None:
+    state = load_backbone(TINY, "untrained").model.state_dict()
+    torch.save(state | {"pos_embed": torch.ones(1, 1, 5)}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"pos_embed is \[1, 1, 5\]|shapes differ"):
+        load_backbone(TINY, str(tmp_path / "w.pth"))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_what_is_no_regular_file_is_no_weights_file(suffix: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
+    (tmp_path / f"folder.{suffix}").mkdir()
+    for name, kind in (("pipe", "a named pipe"), ("zero", "a device"), ("folder", "a folder")):
+        with pytest.raises(InputError, match=f"{name}.{suffix} is {kind}, not a weights file"):
+            read_state(str(tmp_path / f"{name}.{suffix}"))

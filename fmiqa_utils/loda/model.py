@@ -207,7 +207,7 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def plcc_loss(pred: Tensor, target: Tensor) -> Tensor:
-    """½ · [¼ MSE(p, t) + ¼ MSE(ρp, t)] of the standardised p, t and ρ = mean(p t): a scalar ≥ 0; METHODS 2.2.
+    """½ · [¼ MSE(p, t) + ¼ MSE(ρp, t)] of the standardised p, t and ρ = mean(p t), in [0, ½] (docs/methods.md, LoDa loss).
 
     pred [B, 1] or [B], target of as many values. Standardised over the batch (population std + 1e-8).
     """

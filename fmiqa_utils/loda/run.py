@@ -77,7 +77,7 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
     """Say in run.json whose folder this is. Raises InputError where it holds a run of other options, labels or splits."""
     record = folder / "run.json"
     if record.is_file():
-        before = json.loads(record.read_text())
+        before = json.loads(record.read_text(encoding="utf-8"))
         other = [name for name, value in facts.items() if before.get(name) != value]
         if other:
             raise InputError(
@@ -96,7 +96,7 @@ def _one_split(
 ) -> dict[str, Any]:
     done = folder / "result.json"
     if done.is_file():
-        return dict(json.loads(done.read_text()))
+        return dict(json.loads(done.read_text(encoding="utf-8")))
     rows = parts_of(table, parts, options.protocol)
     best = fit(rows, options, folder, **how)
     device = str(pick_device(how.get("device", "auto")))

@@ -1,4 +1,4 @@
-"""Ten deterministic 80/20 splits of a dataset, disjoint by reference, stored as a file (METHODS 2.2)."""
+"""Ten deterministic 80/20 splits of a dataset, disjoint by reference, stored as a file (docs/methods.md, LoDa splits)."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def read_splits(path: Path, table: pd.DataFrame) -> list[Parts]:
     Raises InputError for a file that is no split file, a split whose parts share a reference, or references that the table lacks.
     """
     try:
-        splits = json.loads(path.read_text())["splits"]
+        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no split file ({error}): `fmiqa loda train` writes one.") from error
     known = set(table["ref"].astype(str))
