@@ -182,7 +182,9 @@ def train(
     """Train on a dataset's splits and test; a stopped run goes on where it stopped."""
     refuse_dataset(dataset, labels, direction, KINDS)
     if ":" in device and devices > 1:
-        raise InputError(f"--device {device} is one GPU, --devices {devices} are more: leave one of them out.")
+        raise InputError(
+            f"--device {device} is one GPU, --devices {devices} are more: leave one of them out."
+        )
 
     import pandas as pd
 
