@@ -120,7 +120,8 @@ for line in sys.stdin.read().splitlines():
     sys.argv = ["fmiqa", *words.split()]
     os.environ.pop("_FMIQA_COMPLETE", None)
     if completion:
-        os.environ |= {"_FMIQA_COMPLETE": completion, "COMP_WORDS": "fmiqa " + words, "COMP_CWORD": str(len(words.split()) + words.endswith(" "))}
+        index = str(len(words.split()) + words.endswith(" "))
+        os.environ |= {"_FMIQA_COMPLETE": completion, "COMP_WORDS": "fmiqa " + words, "COMP_CWORD": index}
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
         main()
