@@ -208,7 +208,8 @@ def datasets(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from fmiqa_utils.datasets import dataset_overview
 
-        show(dataset_overview().drop(columns=["citation", "choices", "dropped"]), "Datasets")
+        overview = dataset_overview().drop(columns=["citation", "choices", "dropped"])
+        show(overview.rename(columns={"label_kind": "labels"}), "Datasets")
 
 
 @datasets_app.command("check")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 out = Console(width=WIDE, markup=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
+UNBOUNDED = 100_000  # columns, to ask a table how wide it would be
+NOTHING = ("None", "nan", "<NA>", "NaT")  # as which a missing value is printed
 BOLD = "\x02{}\x03"  # how the beginning of a cell asks for bold: signs that no name holds
 PLAIN = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "·": "-", "→": "->", "≥": ">=", "’": "'"})
 
@@ -78,7 +80,7 @@ def show_rows(rows: Sequence[Mapping[str, object]], title: str) -> None:
         tell(f"{title}: none.")
         return
     shown = _table(rows[0], (row.values() for row in rows), title)
-    if out.measure(shown).maximum <= out.width:
+    if out.measure(shown, options=out.options.update(width=UNBOUNDED)).maximum <= out.width:
         out.print(shown)
         return
     tell(title, "italic")
@@ -96,14 +98,16 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str)
 
 def _cell(value: object) -> Text:
     """A value as text; where it begins with something in `BOLD`, that part is bold."""
-    text = "" if value is None else str(value)
+    text = str(value)
+    if text in NOTHING and not isinstance(value, str):
+        text = ""
     first, last = BOLD.split("{}")
     bold, _, rest = text.removeprefix(first).partition(last)
     return Text.assemble((bold, "bold"), rest) if text.startswith(first) else Text(text)
 
 
 def _record(row: Mapping[str, object], width: int) -> list[Text]:
-    """A row as lines: its first value, and below it "column value" by commas, as many as fit a line of `width` columns."""
+    """A row as lines: its first value, and below it "column value" parted by dots, as many as fit a line of `width` columns."""
     (_, name), *rest = row.items()
     lines = [Text(str(name), style="bold")]
     current = Text("   ")
@@ -111,11 +115,11 @@ def _record(row: Mapping[str, object], width: int) -> list[Text]:
         item = Text.assemble((f" {column} ", "dim"), _cell(value))
         if not str(_cell(value)):
             continue
-        if len(current) > 3 and current.cell_len + item.cell_len + 1 > width:
+        if len(current) > 3 and current.cell_len + item.cell_len + 2 > width:
             lines.append(current)
             current = Text("   ")
         elif len(current) > 3:
-            current.append(",")
+            current.append(" ·")
         current.append_text(item)
     return [*lines, current] if len(current) > 3 else lines
 

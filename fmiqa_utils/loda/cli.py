@@ -181,6 +181,10 @@ def train(
 ) -> None:
     """Train on a dataset's splits and test; a stopped run goes on where it stopped."""
     refuse_dataset(dataset, labels, direction, KINDS)
+    if ":" in device and devices > 1:
+        raise InputError(
+            f"--device {device} is one GPU, --devices {devices} are more: leave one of them out."
+        )
 
     import pandas as pd
 
@@ -188,7 +192,9 @@ def train(
     from fmiqa_utils.loda.run import run_folder
     from fmiqa_utils.loda.run import train as run
     from fmiqa_utils.loda.train import Options
+    from fmiqa_utils.provenance import pick_device
 
+    pick_device(device)
     rows = _images(dataset, root, labels, direction, images)
     options = Options(
         vit=vit,
@@ -337,7 +343,9 @@ def ablate(
 
     from fmiqa_utils.loda.ablate import VITS, ablate_vits, save_ablation
     from fmiqa_utils.loda.train import Options
+    from fmiqa_utils.provenance import pick_device
 
+    pick_device(device)
     rows = _images(dataset, root, labels, direction, images)
     _warn(weights)
     _fill_cache(rows)

@@ -282,9 +282,10 @@ def _trainer(folder: Path, options: Options, device: str, devices: int | str, pr
         ),  # knows the best so far
         History(folder / "history.csv"),
     ]
+    kind, _, number = device.partition(":")
     return L.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.partition(":")[0], device),
-        devices=devices,
+        accelerator={"cuda": "gpu"}.get(kind, kind),
+        devices=[int(number)] if number else devices,
         precision=PRECISION[options.precision],  # type: ignore[arg-type]
         max_epochs=options.epochs,
         callbacks=list(kept),
