@@ -20,7 +20,7 @@ from fmiqa_utils.storage import read_whole, write_atomically
 from fmiqa_utils.vocabulary import WINDOW, split_names
 
 if TYPE_CHECKING:
-    from fmiqa_utils.scorer import Scorer
+    from fmiqa_utils.scorer import Scorer, Settings
 
 DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
@@ -96,7 +96,7 @@ def extract_run(
     pairs: pd.DataFrame,
     chosen: Sequence[tuple[str, str]],
     *,
-    settings: object = None,
+    settings: "Settings | None" = None,
     transforms: Sequence[str] = ("none",),
     transform_pairs: int = 0,
     normalize: str = "none",
@@ -109,14 +109,19 @@ def extract_run(
 ) -> list[dict]:
     """Score `pairs` with every chosen (backbone, weights) and remember the result as run `name`; returns the manifests.
 
-    `progress(backbone, done, total, failed)` counts pairs.
+    `settings` None means `Settings()`. `progress(backbone, done, total, failed)` counts pairs. Raises InputError for settings of
+    another type, such as a dict, and for pairs that cannot be scored.
     """
     from fmiqa_utils.backbones import load_backbone
     from fmiqa_utils.extract import run
     from fmiqa_utils.provenance import pick_device
     from fmiqa_utils.scorer import Scorer, Settings
 
-    settings = settings if isinstance(settings, Settings) else Settings()
+    settings = Settings() if settings is None else settings
+    if not isinstance(settings, Settings):
+        raise InputError(
+            f"settings must be a Settings, such as Settings(distances=('l2',)), and not a {type(settings).__name__}."
+        )
     _look_before(pairs, settings.small_images, strict, say)
     folders, manifests = [], []
     for backbone, weights in chosen:

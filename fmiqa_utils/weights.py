@@ -1,6 +1,7 @@
 """Where a backbone's numbers come from: the hub, a local file, or a deterministic stand-in."""
 
 import hashlib
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -15,6 +16,13 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.regular_files import check_regular, open_regular
 
 MAX_BYTES = 2**36  # of a weights file: 64 GiB
+EMBEDDINGS = ("pos_embed", "cls_token", "reg_token", "positional_embedding", "class_embedding")
+# What multiplies, by its name in timm and open_clip: one number, or one for each channel. At 0 the branch behind it is gone,
+# and a residual block is the identity.
+SCALES = re.compile(
+    r"weight|running_var|gamma\w*|ls\d|alpha|gain|skipinit_gain|\w*scale|temperature|gating_param|weights\w*|v|A|D"
+)
+BOUNDS = {"input_min": -np.inf, "output_min": -np.inf, "input_max": np.inf, "output_max": np.inf}
 HUB_PATIENCE = 4.0  # seconds; timm's own retries take about 50 on a machine without internet
 
 
@@ -70,8 +78,9 @@ def hub_has(hub_id: str) -> bool:
 def stand_in_weights(model: nn.Module, seed: int = 0) -> None:
     """Overwrite every float parameter and buffer with numbers that depend on its name, shape and `seed` alone.
 
-    Matrices and kernels are normal with variance 1 / fan-in, embeddings normal with std 0.02, biases and running means
-    0, scales and running variances 1. numpy's legacy generator is frozen, so they are the same on every machine.
+    Matrices and kernels are normal with variance 1 / fan-in, embeddings normal with std 0.02, biases and running means 0, scales
+    and running variances 1, clipping bounds infinite. So no block is the identity, whatever its residual branch is scaled by.
+    numpy's legacy generator is frozen: they are the same on every machine.
     """
     state = {
         name: torch.from_numpy(_stand_in(name, tuple(t.shape), seed)) if t.is_floating_point() else t
@@ -82,13 +91,19 @@ def stand_in_weights(model: nn.Module, seed: int = 0) -> None:
 
 def _stand_in(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     last = name.rsplit(".", 1)[-1]
-    if len(shape) >= 2 or last in ("class_embedding",):
-        embedding = last in ("pos_embed", "cls_token", "reg_token", "positional_embedding", "class_embedding")
-        std = 0.02 if embedding else float(np.prod(shape[1:])) ** -0.5
+    if _is_scale(last, shape):
+        return np.ones(shape, np.float32)
+    if len(shape) >= 2 or last == "class_embedding":
+        std = 0.02 if last in EMBEDDINGS else float(np.prod(shape[1:])) ** -0.5
         rng = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
         return (std * rng.standard_normal(shape)).astype(np.float32)
-    ones = last in ("weight", "gamma", "running_var")
-    return np.full(shape, 1.0 if ones else 0.0, np.float32)
+    return np.full(shape, BOUNDS.get(last, 0.0), np.float32)
+
+
+def _is_scale(last: str, shape: tuple[int, ...]) -> bool:
+    """True for `last` in SCALES with at most one axis longer than 1; a "weight" of two axes or more is a matrix or a kernel."""
+    per_channel = sum(n > 1 for n in shape) <= 1
+    return per_channel and SCALES.fullmatch(last) is not None and not (last == "weight" and len(shape) > 1)
 
 
 def adopt_weights(model: nn.Module, file: str) -> str:

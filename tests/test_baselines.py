@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -58,6 +60,31 @@ def test_ms_ssim_and_fsim_fall_with_noise_and_are_one_for_equal_images() -> None
     np.testing.assert_allclose(same, 1, atol=1e-4)
     assert (near_ < same).all()
     assert (far < near_).all()
+
+
+@needs_pyiqa
+def test_ms_ssim_of_a_constant_shift_by_hand() -> None:
+    """Without structure only the luminance term of the coarsest scale is left, with its weight of Wang et al., 2003."""
+    dark, light = np.full((224, 224, 3), 100, np.uint8), np.full((224, 224, 3), 110, np.uint8)
+    c1 = (0.01 * 255) ** 2
+    luminance = (2 * 100 * 110 + c1) / (100**2 + 110**2 + c1)
+    value = baseline_values(dark, light, ("ms_ssim",))
+    assert value.tolist() == pytest.approx([luminance**0.1333], rel=1e-3)
+
+
+@needs_pyiqa
+def test_a_network_whose_weights_are_out_of_reach_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing is cached
+    monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
+    for name in ("lpips", "dists"):
+        said = f"the weights of the baseline {name} could not be fetched .*no route to host.*: leave it out"
+        with pytest.raises(InputError, match=said):
+            choose_baselines(name)
 
 
 @needs_pyiqa

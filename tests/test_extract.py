@@ -19,6 +19,7 @@ from fmiqa_utils.cli import app
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extract import run
+from fmiqa_utils.runs import extract_run
 from fmiqa_utils.scorer import Scorer, Settings
 from fmiqa_utils.scores import find_shards, read_failures, read_scores
 
@@ -201,3 +202,13 @@ def test_others_may_read_what_was_written(scorer: Scorer, table: Path, tmp_path:
     os.umask(mask)
     modes = {p.stat().st_mode & 0o777 for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")}
     assert modes == {0o666 & ~mask}
+
+
+def test_settings_of_another_type_are_refused_before_a_model_is_built(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "fmiqa_utils.backbones.load_backbone", lambda *_, **__: pytest.fail("a model was built")
+    )
+    with pytest.raises(InputError, match=r"settings must be a Settings, .* not a dict"):
+        extract_run("r", pairs_of(table), [(TINY, "untrained")], settings={"distances": ("l2",)})  # type: ignore[arg-type]
