@@ -20,6 +20,8 @@ from PIL import Image, ImageFile
 
 from fmiqa_utils.errors import InputError
 
+DECODING_VERSION = 1  # part of every shard's key: raise it when a file is read to other pixels
+
 FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP", "PPM", "GIF")
 MAX_PIXELS = 89_478_485  # Pillow's own limit; a header that claims more is refused undecoded
 _MODES = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
