@@ -49,6 +49,7 @@ from fmiqa_utils.options import (
     refuse_dataset,
     refuse_models,
 )
+from fmiqa_utils.run_names import default_run
 from fmiqa_utils.vocabulary import USUAL, chosen_distances, chosen_variants, split_names
 
 app = typer.Typer(
@@ -120,7 +121,7 @@ def extract(
     warn_untrained(chosen)
     with progress_bar("pairs") as update:
         manifests = extract_run(
-            run or dataset,
+            run or default_run(dataset),
             pairs,
             chosen,
             settings=settings,
@@ -195,7 +196,7 @@ def report(
         warn_untrained(chosen)
         models = {"backbone": ",".join(b for b, _ in chosen), "weights": chosen[0][1]}
         page, headline = make_report(
-            run or dataset,
+            run or default_run(dataset),
             {"dataset": dataset} | models | options | assigned,
             command=shlex.join(["fmiqa", *sys.argv[1:]]),
             progress=update,

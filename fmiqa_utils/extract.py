@@ -1,7 +1,8 @@
 """From a pairs table to a score table: score the chunks of the plan that are not done, write their shards and a manifest."""
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +13,19 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.plan import plan
 from fmiqa_utils.provenance import hardware, versions
 from fmiqa_utils.resume import Kept
+from fmiqa_utils.run_names import shards_in_use
 from fmiqa_utils.scorer import Scorer
-from fmiqa_utils.scores import MANIFEST, digest_rows, read_manifest, sole_writer, write_manifest, write_pairs
-from fmiqa_utils.storage import listing
+from fmiqa_utils.scores import (
+    labels_digest,
+    manifest_bytes,
+    manifest_name,
+    pairs_bytes,
+    read_manifest,
+    read_pairs,
+    sole_writer,
+    write_manifest,
+)
+from fmiqa_utils.storage import write_atomically
 
 
 def run(
@@ -27,20 +38,23 @@ def run(
     engine: Engine | None = None,
     trials: Trials | None = None,
     strict: bool = False,
+    verify: bool = False,
     progress: Callable[[float, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
 ) -> dict:
     """Score all `pairs` into `folder`, going on where an earlier run stopped; returns the manifest.
 
     `progress(done, total, failed)` counts pairs, those under way in this process in part. `engine`: who scores, this process with
-    `scorer` and `trials` by default. `strict` turns the first failure into InputError. A second run on the same folder waits for the
-    first.
+    `scorer` and `trials` by default. `strict` turns the first failure into InputError; `verify` hashes every image again instead of
+    trusting its size and time. A second run on the same folder waits for the first.
+
+    The manifest is the one commit point: it names the shards and the pairs table, whose names say which bytes they were given for.
     """
     chunks = plan(pairs, scorer, transforms, transform_pairs)
     total = sum(chunks.size(i) for i in range(len(chunks)))
     with sole_writer(folder, waiting=say):
         start, windows = time.time(), 0
-        kept = Kept(chunks, folder, say)
+        kept = Kept(chunks, folder, say, verify=verify)
         found = len(kept.shards)
         progress(kept.pairs, total, 0)
         engine = engine or serial(
@@ -55,19 +69,30 @@ def run(
         if found < len(chunks):
             kept.settle()
         ordered = [kept.shards[key] for key in chunks.keys]
-        manifest = _manifest(pairs, scorer, transforms, ordered, kept.failed)
-        if found < len(chunks) or not _same_shards(folder, ordered):
+        facts = _manifest(pairs, scorer, transforms, ordered, kept.failed)
+        manifest = _latest(folder, facts)
+        if manifest is None:
             effort = {"seconds": round(time.time() - start, 2), "windows": windows, "chunks_kept": found}
-            write_pairs(folder, pairs)
-            write_manifest(
-                folder, manifest | effort | {"stages": {k: round(v, 2) for k, v in scorer.seconds.items()}}
-            )
-        kept.clean()
+            stages = {k: round(v, 2) for k, v in scorer.seconds.items()}
+            name, table = pairs_bytes(pairs)
+            write_atomically(folder / name, table)
+            manifest = {**facts, **effort, "stages": stages, "pairs_table": name}
+            write_manifest(folder, manifest)
+        kept.clean(lambda: shards_in_use(folder))
     return manifest
 
 
-def _same_shards(folder: Path, names: list[str]) -> bool:
-    return MANIFEST in listing(folder) and read_manifest(folder)["shards"] == names
+def _latest(folder: Path, facts: Mapping[str, object]) -> dict | None:
+    """The folder's manifest if it says the same of the same pairs and its table is whole; versions may have changed since."""
+    try:
+        known = read_manifest(folder)
+        read_manifest(folder, manifest_name(manifest_bytes(known)))
+        read_pairs(folder, known)
+    except InputError:  # none yet, or a damaged one: it is written anew
+        return None
+    written = json.loads(manifest_bytes(facts))
+    same = all(known.get(n) == value for n, value in written.items() if n not in ("versions", "hardware"))
+    return known if same and "pairs_table" in known else None
 
 
 def _manifest(
@@ -91,7 +116,7 @@ def _manifest(
         "failures": failures,
         "label_kind": str(pairs["label_kind"].iloc[0]),
         "label_source": str(pairs["label_source"].iloc[0]) if "label_source" in pairs else "",
-        "labels_sha256": digest_rows(pairs.drop(columns=["ref_path", "dist_path"])),
+        "labels_sha256": labels_digest(pairs),
         "shards": shards,
         "versions": versions(),
         "hardware": hardware(scorer.device),

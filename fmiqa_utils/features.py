@@ -8,6 +8,8 @@ from torch import Tensor
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.vocabulary import SMALL_IMAGES, WINDOW
 
+WINDOWS_VERSION = 1  # part of every shard's key: raise it when windows are cut, resized or padded otherwise
+
 STRIDE = 200  # px
 
 

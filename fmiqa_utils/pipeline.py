@@ -1,6 +1,7 @@
 """`fmiqa report`: the notebooks in order, only those whose inputs changed, then the page."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from fmiqa_utils.report import (
     read_record,
     run_notebook,
 )
-from fmiqa_utils.runs import known_runs, plain, run_material
+from fmiqa_utils.run_names import PINNED, check_run_name, known_runs, run_index
+from fmiqa_utils.runs import run_material
 from fmiqa_utils.scores import digest, sole_writer
-from fmiqa_utils.storage import write_atomically
+from fmiqa_utils.storage import read_whole, write_atomically
 
 EXTRACT = "01_extract.ipynb"
 READERS = (
@@ -53,6 +55,7 @@ def make_report(
     InputError for a parameter that no notebook declares or of a wrong type, before anything runs, and for a notebook that fails; the
     last good page stays.
     """
+    check_run_name(run)
     given = absolute_paths(given)
     trained = (TRAIN,) if given.get("dataset", "demo") == "demo" or "loda_preset" in given else ()
     return _executed(_Job(run, given, (EXTRACT, *READERS, *trained), notebooks, command, progress, say))
@@ -100,37 +103,57 @@ class _Job:
 
     @property
     def folder(self) -> Path:
-        return reports_root() / plain(self.run)
+        return reports_root() / self.run
 
 
 def _executed(job: _Job) -> tuple[Path, str]:
     sources = [p for p in ((job.notebooks or notebooks_root()) / name for name in job.names) if p.is_file()]
     given = {**job.given, "run": job.run}
     parameters = _shares(sources, given)
+    extracting = [s for s in sources if s.name == EXTRACT]
     with _alone(job.folder, job.say):
-        executed = []
-        for done, source in enumerate(sources):
-            job.progress("report", done, len(sources), unit="notebooks")
-            executed.append(_one_notebook(job, source, given, parameters[source]))
-        job.progress("report", len(sources), len(sources), unit="notebooks")
-        headline = _page(job, executed)
+        for source in extracting:
+            job.progress("report", 0, len(sources), unit="notebooks")
+            _one_notebook(job, source, given, parameters[source])
+        with _pinned(job):
+            for done, source in enumerate(sources):
+                job.progress("report", done, len(sources), unit="notebooks")
+                if source not in extracting:
+                    _one_notebook(job, source, given, parameters[source])
+            job.progress("report", len(sources), len(sources), unit="notebooks")
+            headline = _page(job, [_executed_copy(job, source) for source in sources])
         _index()
     return job.folder / "index.html", headline
 
 
+@contextmanager
+def _pinned(job: _Job) -> Iterator[None]:
+    """All chapters and the page read the run as it is now, whatever is extracted under its name meanwhile."""
+    record = job.folder / "run" / f"{job.run}.json"
+    write_atomically(record, read_whole(run_index(job.run)))
+    os.environ[PINNED] = str(record)
+    try:
+        yield
+    finally:
+        del os.environ[PINNED]
+
+
+def _executed_copy(job: _Job, source: Path) -> Path:
+    return job.folder / "notebooks" / source.name
+
+
 def _one_notebook(
     job: _Job, source: Path, given: Mapping[str, object], parameters: Mapping[str, object]
-) -> Path:
-    """`source` executed, unless it was with the same inputs; returns the executed notebook."""
-    destination = job.folder / "notebooks" / source.name
+) -> None:
+    """Execute `source`, unless it was with the same inputs."""
+    destination = _executed_copy(job, source)
     material: list[object] = [_dataset_material(given) if source.name == EXTRACT else run_material(job.run)]
     if results := str(parameters.get("results") or ""):
         material.append(_facts_below(Path(results)))
     key = notebook_key(source, parameters, material)
-    figures = figures_root() / plain(job.run)
+    figures = figures_root() / job.run
     if not is_finished(destination, key, figures):
         run_notebook(source, destination, parameters, key, figures=figures, update=job.progress)
-    return destination
 
 
 @contextmanager
@@ -176,7 +199,7 @@ def _page(job: _Job, executed: Sequence[Path]) -> str:
 
 def _index() -> None:
     """The page over all reports, where there are several and one of them has changed."""
-    names = [name for name in known_runs() if (reports_root() / plain(name) / "index.html").is_file()]
+    names = [name for name in known_runs() if (reports_root() / name / "index.html").is_file()]
     if len(names) < 2:
         return
     page, record = reports_root() / "index.html", reports_root() / "index.json"

@@ -1,21 +1,19 @@
 """Which chunks a run has, and the keys that say when one is done."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from fmiqa_utils.backbones import WINDOW
 from fmiqa_utils.chunks import Chunk
-from fmiqa_utils.distances import DISTANCES_VERSION
-from fmiqa_utils.features import STRIDE
+from fmiqa_utils.keys import IDENTITY, run_key
 from fmiqa_utils.scorer import Scorer
 from fmiqa_utils.scores import digest
 from fmiqa_utils.transforms import check_transforms
 
-BLOCK = 256  # chunks whose labels are text at the same time
+BLOCK = 256  # chunks whose names are text at the same time
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Plan:
 def plan(
     pairs: pd.DataFrame, scorer: Scorer, transforms: Sequence[str] = ("none",), transform_pairs: int = 0
 ) -> Plan:
-    """One chunk per reference and transform; its key covers everything that changes a number or a label.
+    """One chunk per reference and transform; its key (`keys`) covers everything that changes a number.
 
     `transform_pairs`: how many pairs, evenly spaced, are scored under the transforms other than "none"; 0: all.
     """
@@ -54,19 +52,16 @@ def plan(
         codes, refs = pd.factorize(pairs["ref"].iloc[rows])
         groups = np.split(rows[np.argsort(codes, kind="stable")], np.bincount(codes).cumsum()[:-1])
         places += [(str(ref), transform, own) for ref, own in zip(refs, groups, strict=True)]
-    labels = pairs.drop(columns=["ref_path", "dist_path"])
-    keys = [
-        digest(common, transform, labelled)
-        for (_, transform, _), labelled in zip(places, _texts(labels, [r for *_, r in places]), strict=True)
-    ]
+    names = _texts(pairs[IDENTITY], [rows for *_, rows in places])
+    keys = [digest(common, transform, own) for (_, transform, _), own in zip(places, names, strict=True)]
     return Plan(pairs, keys, places)
 
 
-def _texts(labels: pd.DataFrame, groups: list[np.ndarray]) -> Iterator[list[list[str]]]:
+def _texts(names: pd.DataFrame, groups: list[np.ndarray]) -> Iterator[list[list[str]]]:
     """The cells of each group of rows as text; a block of groups is turned to text at a time."""
     for start in range(0, len(groups), BLOCK):
         block = groups[start : start + BLOCK]
-        text = labels.iloc[np.concatenate(block)].astype(str).to_numpy().tolist()
+        text = names.iloc[np.concatenate(block)].astype(str).to_numpy().tolist()
         ends = np.cumsum([len(g) for g in block]).tolist()
         yield from (text[a:b] for a, b in pairwise([0, *ends]))
 
@@ -81,17 +76,3 @@ def _spaced(total: int, count: int) -> np.ndarray:
     if not 0 < count < total:
         return np.arange(total)
     return np.linspace(0, total - 1, count).round().astype(int)
-
-
-def run_key(scorer: Scorer) -> str:
-    """sha256 of the settings, the backbone and its weights, and the version of the distances."""
-    b = scorer.backbone
-    return digest(
-        asdict(scorer.settings),
-        b.name,
-        b.weights_sha256,
-        b.normalize,
-        b.precision,
-        [WINDOW, STRIDE],
-        DISTANCES_VERSION,
-    )

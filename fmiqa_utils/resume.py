@@ -25,13 +25,15 @@ RELIST = 30.0  # s between looks at what other drivers have finished in an objec
 
 
 class Kept:
-    """The shards of a plan that are done. `say` hears of damaged ones.
+    """The shards of a plan that are done. `say` hears of damaged ones. `verify`: every image is hashed, whatever its size and time say.
 
     `shards`: {key: name}; `pairs`: how many are in them; `failed`: pairs without a value in the chunks scored since.
     """
 
-    def __init__(self, chunks: Plan, folder: Path, say: Callable[[str], object]) -> None:
-        self.chunks, self.folder, self.say = chunks, folder, say
+    def __init__(
+        self, chunks: Plan, folder: Path, say: Callable[[str], object], *, verify: bool = False
+    ) -> None:
+        self.chunks, self.folder, self.say, self.verify = chunks, folder, say, verify
         self.shards: dict[str, str] = {}  # key: name
         self.pairs = 0  # in `shards`
         self._place = {key: i for i, key in enumerate(chunks.keys)}
@@ -81,9 +83,10 @@ class Kept:
                 self._keep(self._place[key], found)
         write_verified(self.folder, self._verified())
 
-    def clean(self) -> None:
-        """After the manifest: shards that have a successor go."""
-        for name in self._stale - set(self.shards.values()):
+    def clean(self, in_use: Callable[[], set[str]]) -> None:
+        """After the manifest: shards that have a successor go, unless a saved run holds them (`in_use`, asked only where it matters)."""
+        stale = self._stale - set(self.shards.values())
+        for name in stale - in_use() if stale else ():
             remove(self.folder / name)
 
     def _keep(self, i: int, found: tuple[str, str] | None) -> None:
@@ -115,12 +118,12 @@ class Kept:
         return None
 
     def _is_done(self, chunk: Chunk, name: str, now: str) -> bool:
-        if now and self._known.get(name) == (*self._entries[name], now):
+        if now and not self.verify and self._known.get(name) == (*self._entries[name], now):
             return True
         shard = read_shard(self.folder / name)
         if shard is None:
             self.say(f"{name} is damaged: its chunk is computed again")
-        return is_done(chunk, shard)
+        return is_done(chunk, shard, verify=self.verify)
 
     def _verified(self) -> dict[str, Verified]:
         return {
@@ -128,13 +131,13 @@ class Kept:
         }
 
 
-def is_done(chunk: Chunk, shard: bytes | None) -> bool:
+def is_done(chunk: Chunk, shard: bytes | None, *, verify: bool = False) -> bool:
     """True if `shard` holds this chunk without failures, and its images are the ones it was scored from."""
     if shard is None:
         return False
     facts = facts_of(shard)
     return not facts["failures"] and all(
-        _unchanged(path, facts["images"].get(name)) for name, path in _image_paths(chunk).items()
+        _unchanged(path, facts["images"].get(name), verify) for name, path in _image_paths(chunk).items()
     )
 
 
@@ -153,11 +156,11 @@ def _stamp_now(chunk: Chunk) -> str:
         return ""
 
 
-def _unchanged(path: str, known: tuple[int, int, str] | None) -> bool:
-    """Size and time settle it at once; after a copy or a rebuild the content decides."""
+def _unchanged(path: str, known: tuple[int, int, str] | None, verify: bool) -> bool:
+    """Size and time settle it at once unless `verify`; after a copy or a rebuild the content decides."""
     if known is None or not Path(path).is_file():
         return False
     facts = file_facts(path)
-    return tuple(known[:2]) == tuple(facts) or (
+    return (not verify and tuple(known[:2]) == tuple(facts)) or (
         facts.size == known[0] and read_bytes_rgb(path)[1] == known[2]
     )

@@ -1,10 +1,54 @@
-"""The names of the runs that are there: listed without reading a table."""
+"""The runs that are there, by name: what a name may be, which score folders it stands for. Read without opening a table."""
 
+import json
+import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.paths import scores_root
-from fmiqa_utils.storage import listing
+from fmiqa_utils.storage import listing, read_whole, write_atomically
+
+PINNED = "FMIQA_RUN"  # names a run's record that counts instead of the saved one: a report reads one state of its run
+LONGEST = 120  # bytes of a run's name: it becomes part of file names
+_UNFIT = re.compile(r"[^\w.#@+=-]")
+
+
+class Part(NamedTuple):
+    """One backbone of a run: its score folder, and the name of the manifest that it had when the run was saved."""
+
+    folder: Path
+    manifest: str
+
+
+def check_run_name(name: str) -> str:
+    """`name` if it can be a run's: letters, digits and . _ - # @ + =, not beginning with a dot or a dash.
+
+    Raises InputError with a name that would do.
+    """
+    if name and not _UNFIT.search(name) and name[0] not in ".-" and len(name.encode()) <= LONGEST:
+        return name
+    if len(name.encode()) > LONGEST:
+        raise InputError(
+            f"the run's name {name[:20]}… has {len(name.encode())} bytes: {LONGEST} are the most."
+        )
+    better = plain(name)
+    way_out = f"use {better}" if better.strip("-") else "use letters, digits, dots and dashes"
+    raise InputError(f"{name!r} cannot be the name of a run, for it becomes the name of a folder: {way_out}.")
+
+
+def plain(name: str) -> str:
+    """`name` with what cannot stand in a run's name replaced by dashes."""
+    return _UNFIT.sub("-", name).lstrip(".-")[:LONGEST]
+
+
+def default_run(dataset: str) -> str:
+    """The name of a dataset's run where none is given; of csv:/data/mine/pairs.csv it is mine-pairs."""
+    if not dataset.startswith("csv:"):
+        return dataset
+    table = Path(dataset.removeprefix("csv:")).expanduser().absolute()
+    return plain(f"{table.parent.name}-{table.stem}")
 
 
 def known_runs() -> list[str]:
@@ -12,14 +56,52 @@ def known_runs() -> list[str]:
     return [n.removesuffix(".json") for n in listing(scores_root() / "runs") if n.endswith(".json")]
 
 
-def plain(name: str) -> str:
-    """A name that is safe as a folder's."""
-    return "".join(c if c.isalnum() or c in "._#" else "-" for c in name)
-
-
 def run_index(name: str) -> Path:
-    """The file that says which score folders make up run `name`."""
-    return scores_root() / "runs" / f"{plain(name)}.json"
+    """The record that says which score folders make up run `name`; inside a report the report's own copy of it."""
+    pinned = os.environ.get(PINNED, "")
+    if pinned and Path(pinned).stem == name:
+        return Path(pinned)
+    return scores_root() / "runs" / f"{check_run_name(name)}.json"
+
+
+def run_parts(name: str) -> list[Part]:
+    """The parts of run `name`. Raises InputError for an unknown name and a damaged record."""
+    return _parts(run_index(name), name)
+
+
+def save_parts(name: str, parts: list[Part]) -> Path:
+    """Remember what makes up run `name`: from here on it holds these manifests, whatever is extracted later."""
+    root = scores_root()
+    content = {
+        "scores": [str(p.folder.relative_to(root)) for p in parts],
+        "manifests": [p.manifest for p in parts],
+    }
+    return write_atomically(run_index(name), json.dumps(content, indent=1).encode())
+
+
+def shards_in_use(folder: Path) -> set[str]:
+    """The shards of `folder` that a saved run holds."""
+    held: set[str] = set()
+    for name in known_runs():
+        record = scores_root() / "runs" / f"{name}.json"
+        for part in _parts(record, name):
+            if part.folder == folder:
+                held |= set(json.loads(read_whole(part.folder / part.manifest))["shards"])
+    return held
+
+
+def _parts(record: Path, name: str) -> list[Part]:
+    try:
+        content = json.loads(read_whole(record))
+        folders = [scores_root() / f for f in content["scores"]]
+        manifests = content.get("manifests") or ["manifest.json"] * len(folders)  # of a run saved before 0.2
+        return [Part(f, str(m)) for f, m in zip(folders, manifests, strict=True)]
+    except FileNotFoundError:
+        raise unknown_run(name) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"the record of run {name} ({record}) is damaged: run the same extraction again to mend it."
+        ) from None
 
 
 def unknown_run(name: str) -> InputError:
@@ -33,5 +115,5 @@ def unknown_run(name: str) -> InputError:
 
 def refuse_unknown_run(name: str) -> None:
     """Raises InputError with near matches unless run `name` is there."""
-    if plain(name) not in known_runs():
+    if name not in known_runs():
         raise unknown_run(name)

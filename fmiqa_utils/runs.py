@@ -1,6 +1,5 @@
 """A named run: one dataset scored by one or more backbones, extracted once and read by every notebook after that."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +13,17 @@ from pandas.api.types import union_categoricals
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.notes import UNTRAINED_NOTE, UNTRAINED_TAG
 from fmiqa_utils.paths import scores_root
-from fmiqa_utils.run_names import known_runs, plain, run_index, unknown_run
-from fmiqa_utils.scores import SCORE_COLUMNS, digest, read_failures, read_manifest, read_pairs, read_scores
-from fmiqa_utils.storage import read_whole, write_atomically
+from fmiqa_utils.run_names import Part, check_run_name, known_runs, plain, run_parts, save_parts
+from fmiqa_utils.scores import (
+    SCORE_COLUMNS,
+    digest,
+    manifest_bytes,
+    manifest_name,
+    read_failures,
+    read_manifest,
+    read_pairs,
+    read_scores,
+)
 from fmiqa_utils.vocabulary import WINDOW, split_names
 
 if TYPE_CHECKING:
@@ -104,13 +111,15 @@ def extract_run(
     device: str = "auto",
     batch: int = 0,
     strict: bool = False,
+    verify: bool = False,
     progress: Callable[[str, float, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
 ) -> list[dict]:
     """Score `pairs` with every chosen (backbone, weights) and remember the result as run `name`; returns the manifests.
 
-    `settings` None means `Settings()`. `progress(backbone, done, total, failed)` counts pairs. Raises InputError for settings of
-    another type, such as a dict, and for pairs that cannot be scored.
+    `settings` None means `Settings()`. `progress(backbone, done, total, failed)` counts pairs. The run holds these pairs, labels and
+    settings for good: another extraction changes it only under the same name. Raises InputError for a name that cannot be a run's and
+    settings of another type, such as a dict, before anything is done, and for pairs that cannot be scored.
     """
     from fmiqa_utils.backbones import load_backbone
     from fmiqa_utils.extract import run
@@ -122,6 +131,9 @@ def extract_run(
         raise InputError(
             f"settings must be a Settings, such as Settings(distances=('l2',)), and not a {type(settings).__name__}."
         )
+    check_run_name(name)
+    if not chosen:
+        raise InputError("no backbone is named: `fmiqa backbones` lists them.")
     _look_before(pairs, settings.small_images, strict, say)
     folders, manifests = [], []
     for backbone, weights in chosen:
@@ -139,12 +151,13 @@ def extract_run(
                 transforms=transforms,
                 transform_pairs=transform_pairs,
                 strict=strict,
+                verify=verify,
                 progress=partial(progress, backbone),
                 say=say,
             )
         )
         folders.append(folder)
-    save_run(name, folders)
+    save_run(name, folders, manifests)
     return manifests
 
 
@@ -197,18 +210,16 @@ def ensure_demo(name: str = "demo", *, say: Callable[[str], object] = lambda _: 
     )
 
 
-def save_run(name: str, folders: Sequence[Path]) -> Path:
-    """Remember which score folders make up run `name`."""
-    listed = [str(f.relative_to(scores_root())) for f in folders]
-    return write_atomically(run_index(name), json.dumps({"scores": listed}, indent=1).encode())
+def save_run(name: str, folders: Sequence[Path], manifests: Sequence[dict] | None = None) -> Path:
+    """Remember which score folders make up run `name`, with the manifests that they have now or had when they were scored."""
+    held = manifests or [read_manifest(f) for f in folders]
+    parts = [Part(f, manifest_name(manifest_bytes(m))) for f, m in zip(folders, held, strict=True)]
+    return save_parts(name, parts)
 
 
-def run_folders(name: str) -> list[Path]:
-    """The score folders of run `name`. Raises InputError for an unknown name."""
-    try:
-        return [scores_root() / f for f in json.loads(read_whole(run_index(name)))["scores"]]
-    except FileNotFoundError:
-        raise unknown_run(name) from None
+def _manifests(name: str) -> dict[Path, dict]:
+    """The manifest of each score folder of run `name`, as it was when the run was saved."""
+    return {part.folder: read_manifest(part.folder, part.manifest) for part in run_parts(name)}
 
 
 def load_run(
@@ -218,20 +229,23 @@ def load_run(
 
     Raises InputError for an unknown or unfinished run and for a backbone that it does not hold.
     """
-    manifests = {folder: read_manifest(folder) for folder in run_folders(name)}
+    manifests = _manifests(name)
     held = {m["backbone"] for m in manifests.values()}
     for backbone in backbones or ():
         if backbone not in held:
             raise InputError(f"run {name} does not hold {backbone!r}; {near(backbone, sorted(held))}")
     folders = [f for f, m in manifests.items() if backbones is None or m["backbone"] in backbones]
-    scores = _joined([read_scores(f, distances) for f in folders])
-    failures = pd.concat([read_failures(f).assign(folder=f.name) for f in folders], ignore_index=True)
-    return Run(name, scores, read_pairs(folders[0]), failures, [manifests[f] for f in folders])
+    if len({manifests[f]["labels_sha256"] for f in folders}) > 1:
+        raise InputError(f"the backbones of run {name} were scored with different labels: extract it again.")
+    scores = _joined([read_scores(f, distances, manifest=manifests[f]) for f in folders])
+    failures = [read_failures(f, manifests[f]).assign(folder=f.name) for f in folders]
+    pairs = read_pairs(folders[0], manifests[folders[0]])
+    return Run(name, scores, pairs, pd.concat(failures, ignore_index=True), [manifests[f] for f in folders])
 
 
 def run_backbones(name: str) -> list[str]:
     """The backbones that run `name` holds. Raises InputError for an unknown or unfinished run."""
-    return list(dict.fromkeys(read_manifest(f)["backbone"] for f in run_folders(name)))
+    return list(dict.fromkeys(m["backbone"] for m in _manifests(name).values()))
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -263,9 +277,8 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def run_material(name: str) -> dict[str, str]:
     """A hash per score folder: what a notebook's result depends on."""
     return {
-        str(f.name): digest([m["shards"], m["labels_sha256"], m["weights_sha256"]])
-        for f in run_folders(name)
-        for m in [read_manifest(f)]
+        folder.name: digest([m["shards"], m["labels_sha256"], m["weights_sha256"]])
+        for folder, m in _manifests(name).items()
     }
 
 

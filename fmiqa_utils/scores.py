@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ SCORE_COLUMNS = [
 FAILURE_COLUMNS = ["pair_id", "transform", "file", "reason"]
 MANIFEST = "manifest.json"
 SUFFIX = ".parquet"
-PAIRS = "pairs.table"  # Parquet; not named .parquet, for a glob over shards must not find it
+PAIRS = "pairs.table"  # Parquet; not named .parquet, for a glob over shards must not find it; of manifests that name no other
 VERIFIED = "verified.table"
 
 
@@ -114,11 +114,16 @@ def images_stamp(images: Mapping[str, Sequence[object]]) -> str:
 
 
 def read_scores(
-    run: Path | str, distances: Iterable[str] | None = None, features: Iterable[int | str] | None = None
+    run: Path | str,
+    distances: Iterable[str] | None = None,
+    features: Iterable[int | str] | None = None,
+    *,
+    manifest: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """The score table of a finished run: SCORE_COLUMNS, all but `value` categorical, `feature` of block indices and names.
 
-    About 20 bytes a row, three times that while reading; `distances` and `features` select what is kept, also in memory.
+    About 20 bytes a row, three times that while reading; `distances` and `features` select what is kept, also in memory; `manifest` is
+    the folder's latest by default.
     Raises InputError for a folder without a manifest and for a damaged shard.
     """
     run = open_path(run)
@@ -128,7 +133,7 @@ def read_scores(
         if wanted is not None
     ]
     collected = _Collected()
-    for data in _whole_shards(run, read_manifest(run)["shards"]):
+    for data in _whole_shards(run, (manifest or read_manifest(run))["shards"]):
         collected.add(pq.read_table(pa.BufferReader(data), filters=filters or None))
     return collected.frame()
 
@@ -181,41 +186,86 @@ def _feature(name: str) -> int | str:
     return int(name) if name.isdigit() else name
 
 
-def read_failures(run: Path | str) -> pd.DataFrame:
+def read_failures(run: Path | str, manifest: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """The pairs that could not be scored, with the reason: FAILURE_COLUMNS. Raises InputError for a damaged shard."""
     run, rows = open_path(run), []
-    manifest = read_manifest(run)
+    manifest = manifest or read_manifest(run)
     names = manifest["shards"] if manifest["failures"] else []  # nothing to look for in a million pairs
     for data in _whole_shards(run, names):
         rows += facts_of(data)["failures"]
     return pd.DataFrame(rows, columns=FAILURE_COLUMNS)
 
 
-def read_manifest(run: Path | str) -> dict:
-    """The manifest of a finished run. Raises InputError where there is none."""
+def read_manifest(run: Path | str, name: str = MANIFEST) -> dict:
+    """The manifest of a finished run: the latest, or the one called `name` (`manifest_name`).
+
+    Raises InputError where there is none, and where it is damaged.
+    """
     try:
-        return dict(json.loads(read_whole(open_path(run) / MANIFEST)))
+        data = read_whole(open_path(run) / name)
     except FileNotFoundError:
-        raise InputError(f"{run} holds no finished run (no {MANIFEST}): run fmiqa extract first.") from None
+        raise InputError(f"{run} holds no finished run (no {name}): run fmiqa extract first.") from None
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or name not in (MANIFEST, manifest_name(data)):
+        raise InputError(f"{name} in {run} is damaged: run the same extraction again to mend it.")
+    return manifest
 
 
-def write_manifest(run: Path, manifest: dict[str, object]) -> None:
-    """Write the manifest, last of all: its presence says that the run is complete."""
-    write_atomically(
-        run / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=_plain_number).encode()
-    )
+def manifest_name(data: bytes) -> str:
+    """The name under which a manifest is kept for good, whatever the folder's latest one says later."""
+    return f"manifest-{hashlib.sha256(data).hexdigest()[:16]}.json"
 
 
-def write_pairs(run: Path, pairs: pd.DataFrame) -> None:
-    """The pairs table beside its scores, so that a run folder stands alone."""
+def manifest_bytes(manifest: Mapping[str, object]) -> bytes:
+    """A manifest as it is written: the same facts, the same bytes."""
+    return json.dumps(manifest, indent=1, sort_keys=True, default=_plain_number).encode()
+
+
+def write_manifest(run: Path, manifest: Mapping[str, object]) -> str:
+    """Write the manifest, last of all: its presence says that the run is complete. Returns the name under which it is kept for good."""
+    data = manifest_bytes(manifest)
+    write_atomically(run / manifest_name(data), data)
+    write_atomically(run / MANIFEST, data)
+    return manifest_name(data)
+
+
+def pairs_bytes(pairs: pd.DataFrame) -> tuple[str, bytes]:
+    """(name, Parquet) of a pairs table; the name says which bytes it was given for."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pandas(pairs, preserve_index=False), sink)
-    write_atomically(run / PAIRS, bytes(sink.getvalue().to_pybytes()))
+    data = bytes(sink.getvalue().to_pybytes())
+    return f"pairs-{hashlib.sha256(data).hexdigest()[:16]}.table", data
 
 
-def read_pairs(run: Path | str) -> pd.DataFrame:
-    """The pairs table that a run was scored with."""
-    return pd.read_parquet(io.BytesIO(read_whole(open_path(run) / PAIRS)))
+def read_pairs(run: Path | str, manifest: Mapping[str, object] | None = None) -> pd.DataFrame:
+    """The pairs table that a run was scored with; `manifest` is the folder's latest by default.
+
+    Raises InputError for a table that is not there, or is not the one that the manifest was written for.
+    """
+    run = open_path(run)
+    manifest = manifest or read_manifest(run)
+    name = str(manifest.get("pairs_table", PAIRS))
+    try:
+        data = read_whole(run / name)
+        pairs = pd.read_parquet(io.BytesIO(data))
+    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        pairs = None
+    whole = pairs is not None and hashlib.sha256(data).hexdigest()[:16] in name
+    if name == PAIRS and pairs is not None:  # its name does not say which bytes it was given for
+        whole = labels_digest(pairs) == manifest["labels_sha256"]
+    if pairs is None or not whole:
+        raise InputError(
+            f"{name} in {run.name} is missing or not the one that was scored: run the same extraction again to mend it."
+        )
+    return pairs
+
+
+def labels_digest(pairs: pd.DataFrame) -> str:
+    """sha256 of all that a pairs table says but where the images are."""
+    return digest_rows(pairs.drop(columns=["ref_path", "dist_path"]))
 
 
 def read_verified(run: Path) -> dict[str, Verified]:

@@ -22,6 +22,7 @@ from fmiqa_utils.images import read_size
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.plan import evenly_spaced
 from fmiqa_utils.provenance import pick_device
+from fmiqa_utils.run_names import default_run
 from fmiqa_utils.runs import choose, run_folder, save_run
 from fmiqa_utils.scorer import Scorer, Settings
 from fmiqa_utils.vocabulary import (
@@ -217,6 +218,7 @@ def run_sweep(
     """
     names = {dataset: sweep_name(dataset) for dataset in dict.fromkeys(job.dataset for job in jobs)}
     folders: dict[int, Path] = {}
+    manifests: dict[int, dict] = {}
     device = "cpu" if workers else pick_device()  # with workers this process only plans
     for spec in dict.fromkeys(job.spec for job in jobs):
         own = [i for i, job in enumerate(jobs) if job.spec == spec]
@@ -228,7 +230,7 @@ def run_sweep(
         engine, trials = (workers(spec), None) if workers else (None, Trials(say))
         for i, job in ((i, jobs[i]) for i in own):
             folders[i] = run_folder(job.pairs, scorer, sweep.transforms, sweep.transform_pairs)
-            run(
+            manifests[i] = run(
                 job.pairs,
                 scorer,
                 folders[i],
@@ -240,7 +242,8 @@ def run_sweep(
                 say=say,
             )
     for dataset, name in names.items():
-        save_run(name, [folders[i] for i, job in enumerate(jobs) if job.dataset == dataset])
+        own = [i for i, job in enumerate(jobs) if job.dataset == dataset]
+        save_run(name, [folders[i] for i in own], [manifests[i] for i in own])
     return list(names.values())
 
 
@@ -250,10 +253,7 @@ def _label(job: Job) -> str:
 
 def sweep_name(dataset: str) -> str:
     """The name of the run that a sweep saves for a dataset; of csv:/data/mine/pairs.csv it is mine-pairs-sweep."""
-    if dataset.startswith("csv:"):
-        table = Path(dataset.removeprefix("csv:")).resolve()
-        dataset = f"{table.parent.name}-{table.stem}"
-    return f"{dataset}-sweep"
+    return f"{default_run(dataset)}-sweep"
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from fmiqa_utils.vocabulary import check_transforms, parse_transform
 
 __all__ = ["apply_transform", "check_transforms", "parse_transform"]
 
+TRANSFORMS_VERSION = 1  # part of every shard's key: raise it when a transform gives other pixels
+
 
 def apply_transform(ref: np.ndarray, dist: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Both uint8 [H, W, 3] images as the transform called `name` leaves them; amount 0 changes nothing.

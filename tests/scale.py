@@ -34,7 +34,7 @@ VALUES = 16  # of a pair, for one backbone
 
 def simulated(backbone: int) -> Any:
     """What the store sees of a scorer."""
-    info = SimpleNamespace(family="none")
+    info = SimpleNamespace(family="none", source="timm")
     model = SimpleNamespace(
         name=f"simulated-{backbone:02}",
         weights="simulated",

@@ -21,7 +21,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.extract import run
 from fmiqa_utils.runs import extract_run
 from fmiqa_utils.scorer import Scorer, Settings
-from fmiqa_utils.scores import find_shards, read_failures, read_scores
+from fmiqa_utils.scores import find_shards, read_failures, read_pairs, read_scores
 
 TINY = "timm:vit_tiny_patch16_224"
 
@@ -84,9 +84,10 @@ def test_resume_computes_nothing_and_changes_recompute(scorer: Scorer, table: Pa
         table, index=False
     )
     run(pairs_of(table), scorer, out)
-    new = json.loads((out / "manifest.json").read_text())["shards"]
-    assert len(new) == 2
-    assert len(set(new) & set(first)) == 1  # only the chunk whose label changed is new
+    new = json.loads((out / "manifest.json").read_text())
+    assert set(new["shards"]) == set(first)  # a label is no score: nothing is scored again
+    assert new["labels_sha256"] != json.loads(manifest)["labels_sha256"]
+    assert read_pairs(out)["label"].min() == 1
 
 
 def test_changed_image_and_damaged_shard_are_noticed(scorer: Scorer, table: Path, tmp_path: Path) -> None:

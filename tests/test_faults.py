@@ -278,26 +278,29 @@ def test_whatever_changes_a_number_changes_the_key(
 ) -> None:
     from safetensors.torch import save_file
 
-    from fmiqa_utils import plan
+    from fmiqa_utils import keys as covered
 
     state = {k: v.clone() for k, v in scorer.backbone.model.state_dict().items()}
-    keys = [plan.run_key(scorer)]
+    keys = [covered.run_key(scorer)]
     for value in (1.0, 2.0):
         state["norm.bias"] += value
         save_file(state, tmp_path / "w.safetensors")
         keys.append(
-            plan.run_key(Scorer(load_backbone(TINY, str(tmp_path / "w.safetensors")), scorer.settings))
+            covered.run_key(Scorer(load_backbone(TINY, str(tmp_path / "w.safetensors")), scorer.settings))
         )
     for option in ({"normalize": "model"}, {"precision": "bf16"}):
-        keys.append(plan.run_key(Scorer(load_backbone(TINY, "untrained", **option), scorer.settings)))
+        keys.append(covered.run_key(Scorer(load_backbone(TINY, "untrained", **option), scorer.settings)))
     for settings in (
         Settings(("l2",)),
         Settings(("l2", "cos"), seed=1),
         Settings(("l2", "cos"), ("corrected",)),
     ):
-        keys.append(plan.run_key(Scorer(scorer.backbone, settings)))
-    monkeypatch.setattr(plan, "DISTANCES_VERSION", 10_000)
-    keys.append(plan.run_key(scorer))
-    assert len(set(keys)) == len(keys) == 9
+        keys.append(covered.run_key(Scorer(scorer.backbone, settings)))
+    for stage in covered.STAGES:
+        monkeypatch.setitem(covered.STAGES, stage, 10_000)
+        keys.append(covered.run_key(scorer))
+    monkeypatch.setattr(covered, "library_versions", lambda *_: {"torch": "9.9"})
+    keys.append(covered.run_key(scorer))
+    assert len(set(keys)) == len(keys) == 15
     monkeypatch.undo()
-    assert plan.run_key(Scorer(load_backbone(TINY, "untrained"), scorer.settings)) == keys[0]
+    assert covered.run_key(Scorer(load_backbone(TINY, "untrained"), scorer.settings)) == keys[0]

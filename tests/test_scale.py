@@ -77,7 +77,7 @@ def test_a_row_in_memory_is_twenty_bytes(stores: dict) -> None:
     assert table.memory_usage().sum() / len(table) < 22
 
 
-def test_labels_are_text_a_block_at_a_time(stores: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_text_a_block_at_a_time(stores: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     _, pairs = stores[LARGE]
     keys = plan(pairs, scale.simulated(0)).keys
     monkeypatch.setattr("fmiqa_utils.plan.BLOCK", 3)
