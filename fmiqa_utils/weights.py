@@ -113,7 +113,7 @@ def adopt_weights(model: nn.Module, file: str) -> str:
     is left out. Raises InputError that names missing and unexpected keys, shapes that differ, and a tensor that is no
     weight: integers or booleans in place of real numbers, NaN, infinity, another index buffer than the model's.
     """
-    state = _strip(read_state(file), model)
+    state = _strip(read_state(file))
     own = model.state_dict()
     classifier = _classifier(model)
     unexpected = [k for k in state if k not in own and not k.startswith(classifier)]
@@ -204,7 +204,7 @@ def state_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _strip(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without "module." and, for an image tower, without "visual." and the text tower beside it."""
     state = {k.removeprefix("module."): v for k, v in state.items()}
     if any(k.startswith("visual.") for k in state):

@@ -3,34 +3,20 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from math import inf, log10
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from fmiqa_utils.calibration import calibrate, levels, matched_per_image, psnr, search
 from fmiqa_utils.distortions import KINDS, TYPES, Kind, additive_noise, distort
 from fmiqa_utils.photographs import PHOTOGRAPHS, reference
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 PAIR = [(photograph.name, reference(photograph)) for photograph in PHOTOGRAPHS[:2]]
 
 
 def test_table_is_complete():
     assert set(levels()) == {(type, level) for type in range(1, 25) for level in range(1, 6)}
     assert levels()[1, 1] == (5.674, 0.183, 33.162, 0.181)
-
-
-def test_table_is_the_mean_of_tid2013s_own_images():
-    if not SHARED.is_dir():
-        pytest.skip("the published per-image tables are not beside this checkout")
-    images = pd.read_parquet(SHARED / "published" / "tid2013.parquet", columns=["dis", "psnr"])
-    names = images["dis"].str.extract(r"_(?P<type>\d+)_(?P<level>\d)").astype(int)
-    means = images["psnr"].groupby([names["type"], names["level"]]).mean()
-    assert {key: round(mean, 3) for key, mean in means.items()} == {
-        key: level.psnr for key, level in levels().items()
-    }
 
 
 def test_types_matched_by_their_mean():

@@ -1,6 +1,5 @@
-"""Readers of the official layouts, on full-size copies of them and on the authors' own label tables."""
+"""Readers of the official layouts, on full-size copies of them."""
 
-import math
 import os
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
-from fmiqa_utils.dataset_readers import CSIQ_TYPES, LIVE_FOLDERS, PIPAL_FAMILIES
 from fmiqa_utils.dataset_registry import DATASETS
 from fmiqa_utils.datasets import (
     IMAGE_COLUMNS,
@@ -24,8 +22,6 @@ from fmiqa_utils.datasets import (
 )
 from fmiqa_utils.errors import InputError
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -34,13 +30,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("FMIQA_DATA", str(folder))
     return folder
-
-
-def shared_table(name: str) -> pd.DataFrame:
-    path = SHARED / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not at hand")
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"ref_name": str})
 
 
 @pytest.mark.parametrize("name", layouts.PAIRS)
@@ -201,88 +190,3 @@ def test_datasets_without_references(data: Path) -> None:
     assert livec["dist"].iloc[0] == "3.bmp"
     assert livec["label"].iloc[0] == pytest.approx(7 / 20)
     assert livec["label_std"].iloc[0] == pytest.approx(0.07)
-
-
-def test_live_labels_of_the_published_results_are_dmos_mat() -> None:
-    """Published: dmos.mat, which goes below 0; pyiqa's table: the realigned labels. Both: lower is better."""
-    ours = shared_table("labels/LIVEIQA.csv")
-    published = shared_table("published/live.parquet")
-    assert len(ours) == len(published) == DATASETS["live"].rows
-    assert (ours["dist_name"].str.split("/").str[1].to_numpy() == published["dis"].to_numpy()).all()
-    assert (ours["ref_name"].str.split("/").str[1].to_numpy() == published["ref"].to_numpy()).all()
-    assert ours["mos"].corr(published["mos"], method="spearman") == pytest.approx(0.957, abs=0.001)
-    assert published["mos"].min() < 0 < ours["mos"].min()
-    assert published["psnr"].corr(published["mos"], method="spearman") < -0.8
-    order = ours["dist_name"].str.split("/").str[0]
-    assert order.drop_duplicates().tolist() == list(LIVE_FOLDERS)
-    assert order.value_counts()[list(LIVE_FOLDERS)].tolist() == [169, 175, 145, 145, 145]
-
-
-def test_tid2013_round_trip_of_the_real_labels(data: Path) -> None:
-    real = shared_table("labels/TID2013.csv")
-    published = shared_table("published/tid2013.parquet")
-    root = layouts.build_tid2013(data)
-    lines = [f"{mos} {name}\n" for mos, name in zip(real["mos"], real["dist_name"], strict=True)]
-    (root / "mos_with_names.txt").write_text("".join(lines))
-    (root / "mos_std.txt").write_text("".join(f"{std}\n" for std in real["std"]))
-    pairs = load_pairs("tid2013")
-    assert (pairs["dist"].to_numpy() == real["dist_name"].to_numpy()).all()
-    assert (pairs["ref"].to_numpy() == real["ref_name"].to_numpy()).all()
-    np.testing.assert_array_equal(pairs["label"], real["mos"])
-    np.testing.assert_array_equal(pairs["label_std"], real["std"])
-    np.testing.assert_allclose(
-        published["mos"], 100 - pairs["label"], atol=1e-9
-    )  # published: lower is better
-    by_level = pairs.groupby(["distortion", "level"])["label"].agg(["mean", "size"])
-    assert len(by_level) == 120
-    assert set(by_level["size"]) == {25}
-    assert by_level.loc[("Gaussian blur", 1), "mean"] > by_level.loc[("Gaussian blur", 5), "mean"] + 2
-
-
-def test_kadid10k_round_trip_of_the_real_labels(data: Path) -> None:
-    real = shared_table("labels/KADID10k.csv")
-    root = layouts.build_kadid10k(data)
-    columns = {"dist_name": "dist_img", "ref_name": "ref_img", "std": "var"}
-    renamed = real.rename(columns=columns)[["dist_img", "ref_img", "dmos", "var"]]
-    renamed.to_csv(root / "dmos.csv", index=False)
-    pairs = load_pairs("kadid10k")
-    np.testing.assert_array_equal(pairs["label"], real["dmos"])
-    means = pairs.groupby("level")["quality"].mean()
-    assert (means.diff().dropna() < 0).all()  # a stronger distortion is worse: the "dmos" rises with quality
-    low = pairs[pairs["label"] < 1.2]  # ratings of 1 and 2 only: the spread follows from the mean
-    share = low["label"] - 1
-    binomial = (share * (1 - share)).map(math.sqrt)
-    assert (low["label_std"] - binomial).abs().median() < 0.005  # "var" is a deviation, not a variance
-
-
-def test_csiq_and_pipal_labels_have_the_registered_shape() -> None:
-    csiq, pipal = shared_table("labels/CSIQ.csv"), shared_table("labels/PIPAL.csv")
-    assert len(csiq) == DATASETS["csiq"].rows
-    assert csiq["ref_name"].nunique() == DATASETS["csiq"].references
-    spelled = set(csiq["dist_name"].str.split(".").str[1])
-    assert spelled == {file for _, file, _ in CSIQ_TYPES.values()}
-    levels = csiq["dist_name"].str.split(".").str[2].astype(int)
-    assert csiq["dmos"].corr(levels, method="spearman") > 0.5  # a stronger distortion has the higher label
-    assert len(pipal) == DATASETS["pipal"].rows
-    assert pipal["hq_name"].nunique() == DATASETS["pipal"].references
-    families = pipal["dist_name"].str[6:8].value_counts() / 200
-    assert families[list(layouts.PIPAL_COUNTS)].tolist() == list(layouts.PIPAL_COUNTS.values())
-
-
-def test_pipal_published_labels_are_the_authors_and_families_behave_as_named() -> None:
-    pipal = shared_table("labels/PIPAL.csv").set_index("dist_name")["elo_score"]
-    published = shared_table("published/pipal.parquet").set_index("dis")
-    pd.testing.assert_series_equal(published["mos"], pipal.loc[published.index], check_names=False)
-    assert published["psnr"].corr(published["mos"], method="spearman") > 0.4  # higher is better
-    family = published.index.str[6:8]
-    psnr = {
-        f: published["psnr"][family == f].corr(published["mos"][family == f], method="spearman")
-        for f in PIPAL_FAMILIES
-    }
-    assert (
-        psnr["03"] < psnr["00"] - 0.15 < psnr["01"]
-    )  # the paper: PSNR does worst on GAN-based super-resolution
-    noise = published[published.index.str[6:11] == "06_09"]["psnr"]
-    assert (
-        noise.std() < 0.3
-    )  # noise of one strength: only a traditional distortion has the same PSNR everywhere

@@ -32,6 +32,7 @@ from fmiqa_utils.robustness import relative_change, robustness_table
 from fmiqa_utils.runs import Run
 from fmiqa_utils.selection import nested_selection
 from fmiqa_utils.significance import difference_table
+from fmiqa_utils.vocabulary import LARGEST, TRANSFORM_KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
@@ -166,9 +167,9 @@ def test_every_baseline_has_its_entry_and_orientation() -> None:
 
 
 def test_every_transform_has_its_entry() -> None:
-    assert {row[0].strip("`") for row in rows("Transforms")} == {f"{kind}-p" for kind in transforms.KINDS}
+    assert {row[0].strip("`") for row in rows("Transforms")} == {f"{kind}-p" for kind in TRANSFORM_KINDS}
     assert "0 to 100 % and 0 to 360 degrees" in section("Transforms")
-    assert transforms.MOST == {"tra": 100, "sca": 100, "rot": 360}
+    assert LARGEST == {"tra": 100, "sca": 100, "rot": 360}
 
 
 def test_every_dataset_has_its_entry() -> None:

@@ -1,48 +1,25 @@
-"""Our numbers against those of the released procedure, with stand-in weights (skipped where the shared values are absent)."""
+"""Our numbers against those of the released procedure, measured on the images and weights of `released`."""
 
-import hashlib
-import importlib.util
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+import released
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from fmiqa_utils.backbones import Backbone, load_backbone
 from fmiqa_utils.distances import distance, embedding_cos
 from fmiqa_utils.features import cut_windows, to_input, window_boxes, window_starts
 from fmiqa_utils.readers import Features
-from fmiqa_utils.transforms import apply_transform
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
-pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason="the golden values (../shared/golden) are not here"
-)
 NAMES = {"vit_tiny": "timm:vit_tiny_patch16_224"}
-
-
-def read(name: str) -> np.ndarray:
-    return np.asarray(Image.open(GOLDEN / "images" / name).convert("RGB"))
 
 
 def golden_backbone(model: str, folder: Path) -> Backbone:
     """The golden model, with its weights going through a file as a user's would."""
-    spec = importlib.util.spec_from_file_location("seeded_weights", GOLDEN / "seeded_weights.py")
-    assert spec
-    assert spec.loader
-    seeded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(seeded)
     name = NAMES.get(model, model)
     state = load_backbone(name, "untrained").model.state_dict()
-    drawn = {
-        k: torch.from_numpy(seeded.seeded_array(k, tuple(v.shape), 0))
-        for k, v in state.items()
-        if v.is_floating_point()
-    }
-    save_file(drawn, folder / "weights.safetensors")
+    save_file(released.seeded_state(state), folder / "weights.safetensors")
     return load_backbone(name, str(folder / "weights.safetensors"))
 
 
@@ -53,12 +30,13 @@ def close(ours: float, theirs: float, cosine: bool) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["vit_tiny", "clip_vitb32", "clip_rn50", "openclip_convnext_base_w"])
 def test_scores_are_the_released_ones(model: str, tmp_path: Path) -> None:
-    rows = [r for r in json.loads((GOLDEN / "scores.json").read_text()) if r["model"] == model]
+    rows = [r for r in released.table("scores") if r["model"] == model]
+    assert rows
     backbone, seen = golden_backbone(model, tmp_path), {}
 
     def features(name: str) -> Features:
         if name not in seen:
-            image = read(name)
+            image = released.image(name)
             with torch.inference_mode():
                 seen[name] = backbone(
                     to_input(cut_windows(image, window_boxes(*image.shape[:2])), torch.device("cpu"))
@@ -85,16 +63,5 @@ def test_scores_are_the_released_ones(model: str, tmp_path: Path) -> None:
 
 
 def test_windows_are_the_released_ones() -> None:
-    for n, starts in json.loads((GOLDEN / "windows.json").read_text()).items():
+    for n, starts in released.table("windows").items():
         assert window_starts(int(n)) == starts
-
-
-def test_transforms_are_the_released_ones() -> None:
-    rows = json.loads((GOLDEN / "transforms.json").read_text())
-    for row in rows:
-        image = read(row["image"])
-        ref, dist = apply_transform(image, image, f"{row['transform']}-{row['amount']}")
-        moved = np.ascontiguousarray(ref if row["role"] == "ref" else dist)
-        assert list(moved.shape) == row["shape"]
-        assert hashlib.sha256(moved.tobytes()).hexdigest() == row["sha256"]
-    assert len(rows) == 180

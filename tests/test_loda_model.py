@@ -1,19 +1,14 @@
 """LoDa's model: the released numbers, layout and parameter count, what stays frozen, and checkpoints that do not fit."""
 
-import importlib.util
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+import released
 import torch
-from PIL import Image
 
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda import LoDa, plcc_loss
 from fmiqa_utils.loda.data import normalized
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 SMALL = {"vit": "vit_tiny_patch16_224", "cnn": "resnet18"}
 
 
@@ -27,27 +22,12 @@ def batch(n: int = 3, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, 3, 224, 224, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden values (../shared/golden) are not here")
 def test_the_released_numbers(small: LoDa) -> None:
-    golden = json.loads((GOLDEN / "loda_tiny.json").read_text())
-    spec = importlib.util.spec_from_file_location("seeded_weights", GOLDEN / "seeded_weights.py")
-    assert spec
-    assert spec.loader
-    seeded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(seeded)
+    golden = released.table("loda")
     own = small.released_state()
     assert {k: list(v.shape) for k, v in own.items()} == golden["keys"]
-    small.load_released(
-        {
-            k: torch.from_numpy(seeded.seeded_array(k, tuple(v.shape), golden["seed"]))
-            if v.is_floating_point()
-            else v
-            for k, v in own.items()
-        }
-    )
-    images = [
-        np.asarray(Image.open(GOLDEN / "images" / n).convert("RGB"))[:224, :224] for n in golden["images"]
-    ]
+    small.load_released(own | released.seeded_state(own, golden["seed"]))
+    images = [released.image(name)[:224, :224] for name in golden["images"]]
     output = small(normalized(np.stack(images)))
     assert output.shape == (len(images), 1)
     np.testing.assert_allclose(output.detach().flatten(), golden["output"], rtol=1e-3, atol=1e-6)

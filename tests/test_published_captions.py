@@ -1,11 +1,9 @@
 """The captions of the published results: every number is the table's, whatever the table."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from fmiqa_utils.published import published_table, read_published, robustness_table
+from fmiqa_utils.published import published_table, robustness_table
 from fmiqa_utils.published_captions import (
     fitted_dumbbells_caption,
     left_out,
@@ -15,9 +13,8 @@ from fmiqa_utils.published_captions import (
     robustness_dots_caption,
     srcc_dots_caption,
 )
-from fmiqa_utils.published_figures import MOVES, difference_samples, main_methods, within_ranks
+from fmiqa_utils.published_figures import MOVES, main_methods, within_ranks
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "published"
 TABLE = published_table()
 
 
@@ -115,16 +112,3 @@ def test_interval_and_its_verdict() -> None:
         "resampling references [-0.0090, +0.0290], with zero."
     ) in text
     assert "from DINOv1 ViT-B/16, embedding on TID2013 in 401 bootstrap resamples" in text
-
-
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="../shared is not there")
-def test_dino_against_its_embedding_on_tid2013() -> None:
-    """Cosine: sure if images are drawn, not if references are. l2: sure in both."""
-    released = read_published(PUBLISHED)
-    samples = {m: difference_samples(released, m, n_resamples=1000) for m in ("dinov1_cos", "dinov1_l2")}
-    text = resampling_difference_caption(samples)
-    cosine, l2 = text.split("DINOv1 ViT-B/16, ")[2:]
-    assert cosine.startswith("cosine: +0.0027, resampling images")
-    assert cosine.index("without zero") < cosine.index("with zero")
-    assert l2.startswith("l2: +0.0089")
-    assert "with zero" not in l2

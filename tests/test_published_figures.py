@@ -1,7 +1,6 @@
 """The figures of the published results: what is drawn where, in which colour, and that nothing is cut."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +16,6 @@ from fmiqa_utils.published import (
     Published,
     published_correlations,
     published_table,
-    read_published,
     resampling_table,
 )
 from fmiqa_utils.published_figures import (
@@ -215,8 +213,14 @@ def test_packaged_intervals_are_those_of_the_released_scores() -> None:
     assert packaged["difference"].round(4).tolist() == [0.0027, 0.0027, 0.0089, 0.0089]
     sure = (packaged["lower"] > 0).tolist()
     assert sure == [True, False, True, True]  # cosine: by images only; l2: by references too
-    folder = Path(__file__).resolve().parents[2] / "shared" / "published"
-    if not folder.is_dir():
-        pytest.skip("the released per-image scores (../shared/published) are not here")
-    made = resampling_intervals(read_published(folder / "tid2013.parquet")).round(6)
-    pd.testing.assert_frame_equal(made, packaged, atol=2e-6)
+
+
+def test_intervals_are_those_of_their_samples(two_refs: Published) -> None:
+    made = resampling_intervals(two_refs, ("dinov1_l2",))
+    assert list(made) == list(resampling_table().drop(columns="source"))
+    samples = difference_samples(two_refs, "dinov1_l2")
+    for row in made.itertuples():
+        assert row.difference == samples["all"][0]
+        assert (row.lower, row.upper) == pytest.approx(
+            np.quantile(samples[row.drawn], [0.025, 0.975]), abs=1e-9
+        )

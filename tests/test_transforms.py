@@ -1,12 +1,10 @@
 """The robustness transforms: hand-checked pixels, names, and the released pixels by their hash."""
 
 import hashlib
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import released
 
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.transforms import (
@@ -17,9 +15,6 @@ from fmiqa_utils.transforms import (
     scale,
     translate,
 )
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-GOLDEN = SHARED / "golden" / "transforms.json"
 
 # sha256 (first 12 digits) of the distorted image that the rules make of `seeded_image` (docs/methods.md, Transforms), odd sizes included.
 OWN_GOLDEN = {
@@ -40,17 +35,11 @@ def sha(image: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def golden_rows() -> list[dict]:
-    return json.loads(GOLDEN.read_text()) if GOLDEN.exists() else []
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="../shared is not there")
 def test_every_released_image_to_the_pixel() -> None:
-    rows = golden_rows()
+    rows = released.table("transforms")
     wrong = []
     for row in rows:
-        with Image.open(GOLDEN.parent / "images" / row["image"]) as file:
-            image = np.asarray(file.convert("RGB"))
+        image = released.image(row["image"])
         pair = apply_transform(image, image, f"{row['transform']}-{row['amount']}")
         moved = pair[0 if row["role"] == "ref" else 1]
         if (moved.dtype, list(moved.shape), sha(moved)) != (np.uint8, row["shape"], row["sha256"]):
