@@ -42,6 +42,7 @@ from fmiqa_utils.options import (
     TransformSaid,
     Variant,
     VariantSaid,
+    Verify,
     Weights,
     at_least,
     check_exists,
@@ -95,6 +96,7 @@ def extract(
         typer.Option(help="Windows in one forward pass; 0 lets the device decide.", callback=at_least(0)),
     ] = 0,
     strict: Strict = False,
+    verify: Verify = False,
 ) -> None:
     """Score every pair of a dataset; a stopped run goes on where it stopped."""
     refuse_dataset(dataset, labels, direction)
@@ -132,6 +134,7 @@ def extract(
             device=device,
             batch=batch,
             strict=strict,
+            verify=verify,
             progress=update,
             say=say,
         )

@@ -343,6 +343,9 @@ KnownRun = Annotated[
         autocompletion=run_names,
     ),
 ]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Hash every image again instead of trusting its size and time.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first pair that cannot be scored.")]
 
 # `fmiqa report` hands on only what was said: the notebooks have defaults of their own.

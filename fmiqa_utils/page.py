@@ -10,6 +10,7 @@ from urllib.parse import quote
 import nbformat
 
 from fmiqa_utils.compare import CAPTION, leaderboard, side_by_side
+from fmiqa_utils.findings import what_is_real
 from fmiqa_utils.provenance import commit
 from fmiqa_utils.report import findings
 from fmiqa_utils.runs import Run, load_run, plain, short_name
@@ -45,32 +46,30 @@ def write_page(path: Path, run: Run, executed: Sequence[Path], *, command: str =
 
     chapters = [chapter(p) for p in executed]
     found = [
-        {
-            "text": text,
-            "html": inline(text.replace(run.warning, "") if run.warning else text),
-            "anchor": c["anchor"],
-            "title": c["title"],
-        }
+        {"text": text, "html": inline(text), "anchor": c["anchor"], "title": c["title"]}
         for c, p in zip(chapters, executed, strict=True)
         for text in findings(p)
     ]
+    leads = [f for f in found if f["anchor"].startswith(HEADLINE)]
     environment = Environment(autoescape=True)
     page = environment.from_string((TEMPLATES / "page.html.j2").read_text(encoding="utf-8")).render(
         title=f"What foundation models see in {run.dataset}",
         run=run.name,
         date=_now(),
         warning=run.warning,
-        failures=sum(x["failures"] for x in run.manifests),
+        real=[inline(paragraph) for paragraph in what_is_real(run).split("\n\n") if paragraph],
+        failures=failed_pairs(run),
         pairs=len(run.pairs),
         facts=facts(run),
-        findings=found,
+        lead=leads[0] if leads else None,
+        findings=[f for f in found if f not in leads],
         chapters=chapters,
         provenance=provenance(run, command),
         css=_raw("page.css"),
         js=_raw("page.js"),
     )
     write_atomically(path, page.encode())
-    return next((str(f["text"]) for f in found if f["anchor"].startswith(HEADLINE)), "no finding")
+    return str(leads[0]["text"]) if leads else "no finding"
 
 
 def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) -> Path:
@@ -103,8 +102,13 @@ def _index_line(run: Run) -> dict[str, str]:
     return {
         "name": run.name,
         "href": f"{quote(plain(run.name))}/index.html",
-        "failures": str(sum(m["failures"] for m in run.manifests)),
+        "failures": str(failed_pairs(run)),
     }
+
+
+def failed_pairs(run: Run) -> int:
+    """Pairs that at least one backbone could not score under at least one transform."""
+    return int(run.failures["pair_id"].nunique())
 
 
 def _now() -> str:
@@ -117,7 +121,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("dataset", run.dataset),
         ("pairs", f"{len(run.pairs):,} of {run.pairs['ref'].nunique()} references"),
-        ("failed pairs", str(sum(m["failures"] for m in ms))),
+        ("failed pairs", str(failed_pairs(run))),
         ("backbones", ", ".join(short_name(m["backbone"]) for m in ms)),
         ("weights", ", ".join(dict.fromkeys(m["weights"] for m in ms))),
         ("normalize · precision", f"{ms[0]['normalize']} · {ms[0]['precision']}"),
@@ -162,8 +166,9 @@ def chapter(executed: Path) -> dict[str, str]:
 
 
 def inline(markdown: str) -> str:
-    """A finding's Markdown as HTML: everything is escaped, **bold** kept."""
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(markdown))
+    """A finding's Markdown as HTML: everything is escaped, **bold** and `code` kept."""
+    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(markdown))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
 
 
 def allowed(output: str) -> str:

@@ -173,6 +173,7 @@ OPTIONS = {
         "device": Case("--device cuda:1", "extract_run.device", "cuda:1"),
         "batch": Case("--batch 5", "extract_run.batch", 5),
         "strict": Case("--strict", "extract_run.strict", True),
+        "verify": Case("--verify", "extract_run.verify", True),
     },
     "report": {
         "dataset": Case("--dataset tid2013", "make_report.given.dataset", "tid2013"),
