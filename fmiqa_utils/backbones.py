@@ -11,9 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fmiqa_utils.catalogue import BACKBONES, BackboneInfo, family_of, refuse_unknown
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.hub import resolve_weights
 from fmiqa_utils.readers import Features, reader_for
 from fmiqa_utils.vocabulary import NORMALIZE, PRECISIONS, WINDOW
-from fmiqa_utils.weights import adopt_weights, resolve_weights, stand_in_weights, state_sha256
+from fmiqa_utils.weights import adopt_weights, stand_in_weights, state_sha256
 
 DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
@@ -123,6 +124,11 @@ def window_flops(info: BackboneInfo) -> int:
 
 def hub_id(info: BackboneInfo) -> str:
     """The repository of the pretrained weights on the hub, "" where there is none."""
+    return info.hub or library_hub_id(info)
+
+
+def library_hub_id(info: BackboneInfo) -> str:
+    """The same as timm or open_clip has it."""
     if info.source == "timm":
         import timm
 

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
+from fmiqa_utils.catalogue import BACKBONES
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.hub import resolve_weights
 from fmiqa_utils.notes import UNTRAINED_NOTE, UNTRAINED_TAG
 from fmiqa_utils.paths import scores_root
 from fmiqa_utils.run_names import Part, check_run_name, known_runs, plain, run_parts, save_parts
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
+BEST_SMALL = "dino_vits16"  # what `auto` is with pretrained weights
 SMALL = "timm:vit_tiny_patch16_224"  # what `auto` falls back to without the hub
 
 
@@ -70,25 +73,20 @@ def choose(backbone: str, weights: str, dataset: str) -> list[tuple[str, str]]:
     backbone "auto": dino_vits16 with pretrained weights if the hub or its cache answers within seconds, otherwise a small untrained ViT.
     weights "auto": on the demo dataset pretrained if they are in reach, otherwise untrained; on any other dataset pretrained.
     """
-    from fmiqa_utils.backbones import backbone_info, hub_id
-    from fmiqa_utils.weights import resolve_weights
+    wanted = "pretrained" if weights == "auto" and dataset != "demo" else weights
+    return [_chosen(name, wanted, dataset) for name in split_names(backbone)]
 
-    chosen = []
-    for name in split_names(backbone):
-        if name == "auto":
-            reachable = (
-                weights == "auto"
-                and resolve_weights("auto", hub_id(backbone_info("dino_vits16"))) == "pretrained"
-            )
-            name = (
-                "dino_vits16"
-                if reachable or weights not in ("auto", "untrained") or dataset != "demo"
-                else SMALL
-            )
-        info = backbone_info(name)
-        wanted = "pretrained" if weights == "auto" and dataset != "demo" else weights
-        chosen.append((name, resolve_weights(wanted, hub_id(info))))
-    return chosen
+
+def _chosen(name: str, weights: str, dataset: str) -> tuple[str, str]:
+    """One backbone with its weights; timm is asked of models only that have no name here."""
+    if name == "auto":
+        found = resolve_weights(weights, BACKBONES[BEST_SMALL].hub)
+        return (SMALL, found) if found == "untrained" and dataset == "demo" else (BEST_SMALL, found)
+    if name in BACKBONES:
+        return name, resolve_weights(weights, BACKBONES[name].hub)
+    from fmiqa_utils.backbones import backbone_info, hub_id
+
+    return name, resolve_weights(weights, hub_id(backbone_info(name)))
 
 
 def choose_transforms(transforms: str, transform_pairs: int, dataset: str) -> tuple[list[str], int]:

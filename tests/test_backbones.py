@@ -12,6 +12,7 @@ from fmiqa_utils.backbones import (
     BACKBONES,
     Backbone,
     backbone_info,
+    library_hub_id,
     load_backbone,
     normalization,
     window_flops,
@@ -141,3 +142,8 @@ def test_a_timm_model_has_the_licence_that_timm_states() -> None:
 def test_operations_are_those_of_the_literature(name: str, gmacs: float) -> None:
     """timm's and open_clip's tables of models give multiply-adds; the image tower without a classifier."""
     assert window_flops(backbone_info(name)) / 2e9 == pytest.approx(gmacs, rel=0.03)
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_the_hub_is_asked_for_what_the_library_would_load(name: str) -> None:
+    assert BACKBONES[name].hub == library_hub_id(BACKBONES[name])
