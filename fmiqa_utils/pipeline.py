@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.images import file_facts
@@ -22,7 +24,7 @@ from fmiqa_utils.report import (
     run_notebook,
 )
 from fmiqa_utils.run_names import PINNED, check_run_name, known_runs, run_index
-from fmiqa_utils.runs import run_material
+from fmiqa_utils.runs import run_material, run_pairs
 from fmiqa_utils.scores import digest, sole_writer
 from fmiqa_utils.storage import read_whole, write_atomically
 
@@ -64,7 +66,11 @@ def make_report(
 def report_run(
     run: str, *, command: str = "", progress: Update = silent, say: Say = lambda _: None
 ) -> tuple[Path, str]:
-    """The report of a run that is scored already, such as a sweep's: every chapter but extraction and training."""
+    """The report of a run that is scored already, such as a sweep's: every chapter but extraction and training.
+
+    Raises InputError as `make_report` does, and for a run with one pair or one label.
+    """
+    refuse_uniform(run_pairs(run))
     return _executed(_Job(run, {}, READERS, None, command, progress, say))
 
 
@@ -221,11 +227,26 @@ def _read_json(path: Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _dataset_material(given: Mapping[str, object]) -> str:
-    """A hash of the dataset's labels and of the sizes and times of its images."""
+def refuse_uniform(pairs: pd.DataFrame) -> None:
+    """Raises InputError for pairs that nothing can be correlated with: fewer than two, or all with one label."""
+    name, labels = pairs["dataset"].iloc[0], pairs["label"]
+    what = "has one pair" if len(pairs) < 2 else f"gives all its pairs the label {labels.iloc[0]:g}"
+    if labels.nunique() < 2:
+        raise InputError(
+            f"{name} {what}, so nothing can be correlated: `fmiqa extract` scores such pairs without a report."
+        )
+
+
+def _pairs(given: Mapping[str, object]) -> pd.DataFrame:
     options = {k: str(given[k]) for k in ("labels", "direction") if given.get(k)}
     root = str(given["root"]) if given.get("root") else None
-    pairs = load_pairs(str(given.get("dataset", "demo")), root, **options)
+    return load_pairs(str(given.get("dataset", "demo")), root, **options)
+
+
+def _dataset_material(given: Mapping[str, object]) -> str:
+    """A hash of the dataset's labels and of the sizes and times of its images."""
+    pairs = _pairs(given)
+    refuse_uniform(pairs)
     files = sorted({*pairs["ref_path"], *pairs["dist_path"]})
     weights = Path(str(given.get("weights", "")))
     facts = [tuple(file_facts(f)) for f in files] + (

@@ -241,6 +241,12 @@ def load_run(
     return Run(name, scores, pairs, pd.concat(failures, ignore_index=True), [manifests[f] for f in folders])
 
 
+def run_pairs(name: str) -> pd.DataFrame:
+    """The pairs table of run `name`. Raises InputError for an unknown or unfinished run."""
+    folder, manifest = next(iter(_manifests(name).items()))
+    return read_pairs(folder, manifest)
+
+
 def run_backbones(name: str) -> list[str]:
     """The backbones that run `name` holds. Raises InputError for an unknown or unfinished run."""
     return list(dict.fromkeys(m["backbone"] for m in _manifests(name).values()))

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from PIL import Image
 
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.pipeline import absolute_paths, make_report
@@ -122,3 +123,24 @@ def test_ctrl_c_ends_the_kernel_and_leaves_nothing(tmp_path: Path, number: signa
     assert told.strip().endswith("KeyboardInterrupt")
     assert psutil.wait_procs([kernel], timeout=10)[1] == []
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [(["r.png,d0.png,3"], "one pair"), (["r.png,d0.png,3", "r.png,d1.png,3"], "the label 3")],
+)
+def test_what_cannot_be_correlated_is_refused_before_the_work(
+    rows: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FMIQA_REPORTS", str(tmp_path / "reports"))
+    (tmp_path / "books").mkdir()
+    notebook(tmp_path / "books" / "01_extract.ipynb", "raise SystemExit", PARAMETERS)
+    for name in ("r", "d0", "d1"):
+        Image.new("RGB", (224, 224)).save(tmp_path / f"{name}.png")
+    (tmp_path / "pairs.csv").write_text("\n".join(["ref,dist,label", *rows]))
+    given = {"dataset": f"csv:{tmp_path / 'pairs.csv'}", "direction": "higher"}
+    with pytest.raises(InputError, match=said):
+        make_report("x", given, notebooks=tmp_path / "books")
+
+
+PARAMETERS = 'run: str = "x"  # run\ndataset: str = "demo"  # dataset\ndirection: str = ""  # direction'
