@@ -1,16 +1,19 @@
 """`fmiqa loda`: train, evaluate, predict, ablate, info."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
 
-from fmiqa_utils.console import err, out, short, table
+from fmiqa_utils.console import err, out, say, short, table
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.notes import UNTRAINED_NOTE
 from fmiqa_utils.options import Dataset, Device, Direction, Labels, Root
 from fmiqa_utils.progress import progress_bar
+from fmiqa_utils.storage import write_atomically
 
 app = typer.Typer(
     help="LoDa, the no-reference model that is trained: train, evaluate, predict, ablate.",
@@ -43,6 +46,7 @@ Protocol = Annotated[
 Bn = Annotated[
     str, typer.Option(help="frozen, or published: the CNN's BatchNorm statistics move while training.")
 ]
+Update = Callable[[str, int, int], None]  # text, done, total
 Images = Annotated[int, typer.Option(help="Use only so many images, evenly spaced; 0: all.")]
 Workers = Annotated[int, typer.Option(help="Processes that load images.")]
 
@@ -80,12 +84,8 @@ def train(
     ] = None,
 ) -> None:
     """Train on a dataset's splits and test; a stopped run goes on where it stopped."""
-    from fmiqa_utils.loda.evaluate import summary
-    from fmiqa_utils.loda.run import run_folder
-    from fmiqa_utils.loda.run import train as run
-    from fmiqa_utils.loda.train import Options
+    from fmiqa_utils.loda.options import Options, check_options
 
-    rows = _images(dataset, root, labels, direction, images)
     options = Options(
         vit=vit,
         cnn=cnn,
@@ -102,22 +102,31 @@ def train(
         seed=seed,
         protocol=protocol,
     )
-    _warn(weights)
-    _fill_cache(rows)
+    check_options(options)
+    numbers = _numbers(splits)
+    with _kept("Finished epochs and splits are kept"), progress_bar("images") as update:
+        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        rows = _images(dataset, root, labels, direction, images, update)
+        from fmiqa_utils.loda.run import run_folder
+        from fmiqa_utils.loda.run import train as run
+
+        _warn(weights)
+        results = run(
+            rows,
+            options,
+            splits=numbers,
+            split_file=split_file,
+            folder=output,
+            device=device,
+            devices=devices,
+            workers=workers,
+            progress=update,
+        )
     folder = output or run_folder(rows, options)
-    results = run(
-        rows,
-        options,
-        splits=_numbers(splits),
-        split_file=split_file,
-        folder=folder,
-        device=device,
-        devices=devices,
-        workers=workers,
-        progress=err.is_terminal,
-    )
     if not results:  # a further process of DistributedDataParallel
         return
+    from fmiqa_utils.loda.evaluate import summary
+
     out.print(
         table(
             pd.DataFrame(results).round(4),
@@ -143,24 +152,32 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="CSV for the predictions.")] = None,
 ) -> None:
     """Agreement of a trained model with the labels of a whole dataset, such as another than it was trained on."""
-    from fmiqa_utils.loda.evaluate import evaluate as run
-    from fmiqa_utils.loda.evaluate import load_checkpoint
-    from fmiqa_utils.provenance import pick_device
+    from fmiqa_utils.loda.outputs import prepare_file
 
-    model = load_checkpoint(checkpoint, vit, cnn)
-    _warn(model.weights)
-    rows = _images(dataset, root, labels, direction, images)
+    _check_crops("test_crops", test_crops)
+    if output:
+        prepare_file(output)
     with progress_bar("images") as update:
+        update(dataset, 0, 0)  # a sign of life while torch is imported and the model is made
+        rows = _images(dataset, root, labels, direction, images, update)
+        update(dataset, 0, len(rows))
+        from fmiqa_utils.loda.evaluate import evaluate as run
+        from fmiqa_utils.loda.evaluate import load_checkpoint
+
+        chosen = _device(device)
+        model = load_checkpoint(checkpoint, vit, cnn)
+        _warn(model.weights)
         predictions, values = run(
             model,
             rows,
             crops=test_crops,
-            device=str(pick_device(device)),
+            device=chosen,
             progress=lambda done, total: update(dataset, done, total),
         )
+    if output:
+        _write(output, predictions)
     out.print(table(pd.DataFrame([values]).round(4), f"{checkpoint.name} on all of {dataset}"))
     if output:
-        predictions.to_csv(output, index=False)
         out.print(f"Predictions: {short(output)}")
 
 
@@ -177,22 +194,27 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Quality of your own images, higher is better, with the spread over random crops."""
-    from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
-    from fmiqa_utils.loda.evaluate import predict as run
-    from fmiqa_utils.provenance import pick_device
+    from fmiqa_utils.loda.outputs import prepare_file
 
-    files = find_images(paths)
-    model = load_checkpoint(checkpoint, vit, cnn)
-    _warn(model.weights)
+    _check_crops("crops", crops)
+    prepare_file(output)
     with progress_bar("images") as update:
+        update("predict", 0, 0)  # a sign of life while torch is imported
+        from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
+        from fmiqa_utils.loda.evaluate import predict as run
+
+        chosen, files = _device(device), find_images(paths)
+        update("predict", 0, len(files))
+        model = load_checkpoint(checkpoint, vit, cnn)
+        _warn(model.weights)
         rows = run(
             model,
             files,
             crops=crops,
-            device=str(pick_device(device)),
+            device=chosen,
             progress=lambda done, total: update("predict", done, total),
         )
-    rows.to_csv(output, index=False)
+    _write(output, rows)
     out.print(table(rows.head(20).round(4), f"{len(rows)} images"))
     out.print(f"Predictions: {short(output)}")
 
@@ -220,12 +242,8 @@ def ablate(
     workers: Workers = 2,
 ) -> None:
     """Does a larger frozen ViT help, and does it without local features? {ViT-Ti, S, B} × {with, without injection}."""
-    from fmiqa_utils.loda.ablate import VITS, ablate_vits, save_ablation
-    from fmiqa_utils.loda.train import Options
+    from fmiqa_utils.loda.options import Options, check_options
 
-    rows = _images(dataset, root, labels, direction, images)
-    _warn(weights)
-    _fill_cache(rows)
     options = Options(
         cnn=cnn,
         weights=weights,
@@ -238,9 +256,18 @@ def ablate(
         precision=precision,
         seed=seed,
     )
-    chosen = [v.strip() for v in vits.split(",") if v.strip()] or list(VITS)
-    how = {"device": device, "workers": workers, "progress": err.is_terminal}
-    result = ablate_vits(rows, options, chosen, _numbers(splits), say=err.print, **how)
+    check_options(options)
+    numbers = _numbers(splits)
+    with _kept("Finished epochs and models are kept"), progress_bar("images") as update:
+        update("resize", 0, 0)
+        rows = _images(dataset, root, labels, direction, images, update)
+        from fmiqa_utils.loda.ablate import VITS, ablate_vits, ablation_folder, save_ablation
+        from fmiqa_utils.loda.outputs import prepare_folder
+
+        prepare_folder(ablation_folder(dataset))
+        _warn(weights)
+        chosen = [v.strip() for v in vits.split(",") if v.strip()] or list(VITS)
+        result = ablate_vits(rows, options, chosen, numbers, device=device, workers=workers, progress=update)
     out.print(table(result.round(4), f"Frozen ViT with and without injection, {dataset} ({weights})"))
     for path in save_ablation(result, dataset):
         out.print(f"Saved {short(path)}")
@@ -264,23 +291,48 @@ def info(vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k", cnn: Cnn = "re
 
 
 def _images(
-    dataset: str, root: Path | None, labels: str | None, direction: str | None, images: int
+    dataset: str, root: Path | None, labels: str | None, direction: str | None, images: int, update: Update
 ) -> pd.DataFrame:
-    from fmiqa_utils.demo import build_demo
+    from fmiqa_utils.loda.options import check_number
+
+    check_number("images", images, 0, 10**9)
+    if dataset == "demo":
+        from fmiqa_utils.demo import build_demo
+
+        build_demo(progress=lambda done, total: update("demo dataset", done, total))
     from fmiqa_utils.loda.data import load_labelled
     from fmiqa_utils.plan import evenly_spaced
 
-    if dataset == "demo":
-        build_demo()
     rows = load_labelled(dataset, root, labels=labels, direction=direction)
     return evenly_spaced(rows, images).reset_index(drop=True)
 
 
-def _fill_cache(rows: pd.DataFrame) -> None:
-    from fmiqa_utils.loda.data import fill_cache
+def _check_crops(name: str, crops: int) -> None:
+    from fmiqa_utils.loda.options import RANGES, check_number
 
-    with progress_bar("images") as update:
-        fill_cache(list(rows["dist_path"]), lambda done, total: update("resize", done, total))
+    check_number(name, crops, *RANGES["test_crops"])
+
+
+def _device(name: str) -> str:
+    from fmiqa_utils.loda.train import check_device
+    from fmiqa_utils.provenance import pick_device
+
+    check_device(name)
+    return str(pick_device(name))
+
+
+def _write(path: Path, rows: pd.DataFrame) -> None:
+    write_atomically(path, rows.to_csv(index=False).encode())
+
+
+@contextmanager
+def _kept(what: str) -> Iterator[None]:
+    """Say what a Ctrl-C or SIGTERM leaves."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        say(f"LoDa: stopped. {what}; the same command goes on from there.")
+        raise
 
 
 def _numbers(splits: str) -> list[int]:
