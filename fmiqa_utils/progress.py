@@ -146,13 +146,19 @@ class Tasks:
 
     def update(self, text: str, done: float, total: float, failed: int = 0, unit: str = "") -> Task:
         """The task called `text` with its latest count."""
-        now = time.monotonic()
-        known = self.all.get(text)
+        now, name = time.monotonic(), task_name(text)
+        known = self.all.get(name)
         if known is None or (known.ended is not None and done < total):  # the same again, in another chapter
-            self.all[text] = Task(text, unit or self.unit, 0, 0, now, 0)
-        task = self.all[text]
+            self.all[name] = Task(text, unit or self.unit, 0, 0, now, 0)
+        task = self.all[name]
+        task.text = text
         task.update(done, total, failed, now)
         return task
+
+
+def task_name(text: str) -> str:
+    """What stays the same of a task's text: what follows a comma says where it is ("LoDa, split 0, epoch 2 of 3")."""
+    return text.partition(", ")[0]
 
 
 def rate_text(per_s: float) -> str:
@@ -187,10 +193,10 @@ def _in_terminal(unit: str) -> Iterator[Update]:
     with Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), Numbers(), console=err) as shown:
 
         def update(text: str, done: float, total: float, failed: int = 0, unit: str = "") -> None:
-            task = tasks.update(text, done, total, failed, unit)
-            if text not in bars:
-                bars[text] = shown.add_task("", name=text)
-            shown.update(bars[text], completed=done, total=total or None, description=escape(task.label))
+            task, name = tasks.update(text, done, total, failed, unit), task_name(text)
+            if name not in bars:
+                bars[name] = shown.add_task("", name=name)
+            shown.update(bars[name], completed=done, total=total or None, description=escape(task.label))
 
         yield update
 
@@ -202,11 +208,12 @@ def _in_log(unit: str) -> Iterator[Update]:
     pauses: dict[str, tuple[float, float]] = {}  # the next line's time, and the pause after it
 
     def update(text: str, done: float, total: float, failed: int = 0, unit: str = "") -> None:
-        ended = text in tasks.all and tasks.all[text].ended is not None
+        name = task_name(text)
+        ended = name in tasks.all and tasks.all[name].ended is not None
         task, now = tasks.update(text, done, total, failed, unit), time.monotonic()
-        due, pause = pauses.get(text, (now, FIRST_LINES))
+        due, pause = pauses.get(name, (now, FIRST_LINES))
         if now >= due or (task.ended is not None and not ended):
-            pauses[text] = (now + pause, min(1.5 * pause, LINE_EVERY))
+            pauses[name] = (now + pause, min(1.5 * pause, LINE_EVERY))
             say(f"{task.label}: {task.numbers(now)}")
 
     yield update

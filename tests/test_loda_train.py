@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from loda_table import HOW, SMALL, small_table
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -24,19 +26,7 @@ from fmiqa_utils.loda.evaluate import agreement, load_checkpoint, predict, summa
 from fmiqa_utils.loda.model import plcc_loss
 from fmiqa_utils.loda.run import train
 from fmiqa_utils.loda.splits import make_splits, parts_of, read_splits, save_splits
-from fmiqa_utils.loda.train import Options, Training, build, fit
-
-SMALL = Options(
-    "vit_tiny_patch16_224",
-    "resnet10t",
-    "untrained",
-    epochs=2,
-    batch=4,
-    crops=1,
-    test_crops=2,
-    learning_rate=1e-3,
-)
-HOW = {"device": "cpu", "workers": 0, "progress": False}
+from fmiqa_utils.loda.train import Training, build, fit
 
 
 @pytest.fixture
@@ -44,16 +34,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """Five references with three noisy images each."""
     monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("FMIQA_SCORES", str(tmp_path / "scores"))
-    rng, rows = np.random.default_rng(0), []
-    for r in range(5):
-        ref = np.kron(rng.integers(0, 256, (8, 10, 3)), np.ones((30, 30, 1)))
-        Image.fromarray(ref.astype(np.uint8)).save(tmp_path / f"r{r}.png")
-        for d in range(3):
-            noisy = np.clip(ref + rng.normal(0, 5 + 40 * d, ref.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(tmp_path / f"r{r}_{d}.png")
-            rows.append((f"r{r}.png", f"r{r}_{d}.png", 5.0 - 2 * d))
-    pd.DataFrame(rows, columns=["ref", "dist", "label"]).to_csv(tmp_path / "pairs.csv", index=False)
-    return load_labelled(f"csv:{tmp_path / 'pairs.csv'}", direction="higher")
+    return small_table(tmp_path)
 
 
 def test_splits_are_deterministic_disjoint_and_cover_all(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -96,7 +77,7 @@ def test_images_are_resized_once(table: pd.DataFrame, monkeypatch: pytest.Monkey
     assert small.shape == (384, 480, 3)
     wanted = Image.open(path).resize((480, 384), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(small, np.asarray(wanted))
-    monkeypatch.setattr(loda_data, "read_rgb", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(loda_data, "read_bytes_rgb", lambda _: pytest.fail("read again"))
     np.testing.assert_array_equal(resized(path), small)
 
 
@@ -179,6 +160,68 @@ def test_moving_batchnorm_needs_the_whole_batch() -> None:
         build(replace(SMALL, bn="published", device_batch=2))
 
 
+RESULTS = ("result.json", "history.csv", "predictions.csv")
+
+
+class StopIn:
+    """Progress that raises once the text of an epoch is heard for the second time: in the middle of a batch."""
+
+    def __init__(self, epoch: str, act: Callable[[], object]) -> None:
+        self.epoch, self.act, self.heard = epoch, act, 0
+
+    def __call__(self, text: str, done: int, total: int) -> None:
+        self.heard += self.epoch in text
+        if self.heard == 8:
+            self.act()
+
+
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("workers", "bn"),
+    [
+        pytest.param(0, "frozen", marks=pytest.mark.slow),
+        (2, "frozen"),
+        pytest.param(2, "published", marks=pytest.mark.slow),
+    ],
+)
+def test_stopped_and_resumed_ends_with_the_same_numbers(
+    table: pd.DataFrame, tmp_path: Path, workers: int, bn: str
+) -> None:
+    options, how = replace(SMALL, epochs=3, bn=bn), {"device": "cpu", "workers": workers}
+    train(table, options, folder=tmp_path / "whole", **HOW)
+    with pytest.raises(KeyboardInterrupt):
+        train(table, options, folder=tmp_path / "stopped", progress=StopIn("epoch 2 of 3", ctrl_c), **how)
+    assert len(pd.read_csv(tmp_path / "stopped" / "split-0" / "history.csv")) == 1
+    (tmp_path / "stopped").rename(tmp_path / "moved")  # the best epoch so far is known there too
+    train(table, options, folder=tmp_path / "moved", **how)
+    for name in RESULTS:
+        whole, resumed = ((tmp_path / run / "split-0" / name).read_bytes() for run in ("whole", "moved"))
+        assert whole == resumed
+
+
+def test_dropout_and_published_batchnorm_are_at_work_while_training(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes, real = [], Training._backward
+
+    def watched(self: Training, *args: object) -> torch.Tensor:
+        modes.append(
+            (self.model.dropout.training, self.model.vit.training, self.model.feature_model.training)
+        )
+        return real(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Training, "_backward", watched)
+    parts = parts_of(table, make_splits(table)[0])
+    for bn in ("frozen", "published"):
+        fit(parts, replace(SMALL, bn=bn), tmp_path / bn, **HOW)
+        assert modes == [(True, False, bn == "published")] * len(modes)
+        assert len(modes) == 2  # a step in each of two epochs: also after a validation
+        modes.clear()
+
+
 RESUMED = """
 import sys
 from pathlib import Path
@@ -189,16 +232,26 @@ import torch
 torch.set_num_threads(1)
 table = pd.read_pickle(sys.argv[1])
 options = Options("vit_tiny_patch16_224", "resnet10t", "untrained", epochs=3, batch=4, crops=1, test_crops=2, learning_rate=1e-3)
-train(table, options, folder=Path(sys.argv[2]), device="cpu", workers=0, progress=False)
+train(table, options, folder=Path(sys.argv[2]), device="cpu", workers=int(sys.argv[3]))
 """
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_ends_with_the_same_numbers(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_ends_with_the_same_numbers(
+    table: pd.DataFrame, tmp_path: Path, workers: int
+) -> None:
     table.to_pickle(tmp_path / "table.pkl")
 
     def start(name: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", RESUMED, str(tmp_path / "table.pkl"), str(tmp_path / name)]
+        command = [
+            sys.executable,
+            "-c",
+            RESUMED,
+            str(tmp_path / "table.pkl"),
+            str(tmp_path / name),
+            str(workers),
+        ]
         return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     assert start("whole").wait() == 0
@@ -210,8 +263,8 @@ def test_killed_and_resumed_ends_with_the_same_numbers(table: pd.DataFrame, tmp_
     killed.wait()
     assert not (tmp_path / "killed" / "split-0" / "result.json").exists()
     assert start("killed").wait() == 0
-    for name in ("result.json", "history.csv", "predictions.csv"):
-        whole, resumed = ((tmp_path / run / "split-0" / name).read_text() for run in ("whole", "killed"))
+    for name in RESULTS:
+        whole, resumed = ((tmp_path / run / "split-0" / name).read_bytes() for run in ("whole", "killed"))
         assert whole == resumed
 
 

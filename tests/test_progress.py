@@ -130,6 +130,16 @@ def test_a_line_that_is_half_written_waits_for_its_end(tmp_path: Path) -> None:
     assert got == [("demo", 1, 2, 0, "pairs")]
 
 
+def test_a_task_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("images") as update:
+        update("LoDa, epoch 1 of 2", 0, 20)
+        update("LoDa, epoch 2 of 2", 20, 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "LoDa, epoch 1 of 2: 0 of 20 images · 0 s",
+        "LoDa, epoch 2 of 2: 20 of 20 images · 0 s",
+    ]
+
+
 def test_a_bar_inside_a_bar_is_shown_by_the_outer_one(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("notebooks") as outer:
         outer("report", 0, 7)

@@ -1,7 +1,8 @@
 """The ablation behind LoDa's title: does a larger frozen ViT help, and does it without local features?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures import COLUMN, family_colour, save_figure, use_style
+from fmiqa_utils.loda.counting import Progress, silent
+from fmiqa_utils.loda.model import check_names
+from fmiqa_utils.loda.options import Options
 from fmiqa_utils.loda.run import train
-from fmiqa_utils.loda.train import Options
 from fmiqa_utils.paths import figures_root
+from fmiqa_utils.runs import plain
 from fmiqa_utils.storage import write_atomically
 
 VITS = (
@@ -29,17 +34,29 @@ def ablate_vits(
     vits: Sequence[str] = VITS,
     splits: Sequence[int] = (0,),
     *,
-    say: Callable[[str], object] = lambda _: None,
+    progress: Progress = silent,
     **how: Any,
 ) -> pd.DataFrame:
-    """Train every ViT with and without injection: vit, injection, split, n, srcc, plcc, plcc_fit4, krcc, weights."""
+    """Train every ViT with and without injection: vit, injection, split, n, srcc, plcc, plcc_fit4, krcc, weights.
+
+    `progress` hears of every model in turn. Raises InputError, before the first is trained, for a ViT named twice or unknown.
+    """
+    twice = [v for v in vits if list(vits).count(v) > 1]
+    if twice:
+        raise InputError(f"--vits names {twice[0]} twice: name every ViT once.")
+    check_names(*vits)
     rows = []
     for vit in vits:
         for inject in (True, False):
-            say(f"{vit}, {WORDS[inject]}")
-            for result in train(table, replace(options, vit=vit, inject=inject), splits=splits, **how):
+            heard = partial(_of_model, progress, f"{vit} {WORDS[inject]}")
+            own = replace(options, vit=vit, inject=inject)
+            for result in train(table, own, splits=splits, progress=heard, **how):
                 rows.append({"vit": vit, "injection": WORDS[inject], **result})
     return pd.DataFrame(rows).drop(columns="folder")
+
+
+def _of_model(progress: Progress, model: str, text: str, done: int, total: int) -> None:
+    progress(f"{model}, {text.removeprefix('LoDa, ')}" if text != "resize" else text, done, total)
 
 
 def ablation_figure(result: pd.DataFrame, title: str) -> Figure:
@@ -66,14 +83,15 @@ def ablation_figure(result: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def ablation_folder(dataset: str) -> Path:
+    """Where an ablation's figure and table go."""
+    return figures_root() / plain(f"loda_{dataset}")
+
+
 def save_ablation(result: pd.DataFrame, dataset: str) -> list[Path]:
     """figures/loda_DATASET/ablation.png, .svg and .csv."""
     use_style()
-    run = f"loda_{dataset}"
-    picture = save_figure(
-        ablation_figure(result, f"LoDa on {dataset} ({result['weights'].iloc[0]})"), run, "ablation"
-    )
-    return [
-        picture,
-        write_atomically(figures_root() / run / "ablation.csv", result.to_csv(index=False).encode()),
-    ]
+    folder = ablation_folder(dataset)
+    figure = ablation_figure(result, f"LoDa on {dataset} ({result['weights'].iloc[0]})")
+    picture = save_figure(figure, folder.name, "ablation")
+    return [picture, write_atomically(folder / "ablation.csv", result.to_csv(index=False).encode())]

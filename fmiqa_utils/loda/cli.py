@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmiqa_utils.console import err, out, short, table, warn
+from fmiqa_utils.console import short, show, tell, warn
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.notes import UNTRAINED_NOTE
 from fmiqa_utils.options import (
@@ -24,7 +24,8 @@ from fmiqa_utils.options import (
     refuse_dataset,
     words,
 )
-from fmiqa_utils.progress import progress_bar
+from fmiqa_utils.progress import Update, progress_bar
+from fmiqa_utils.storage import write_atomically
 from fmiqa_utils.vocabulary import BATCH_NORM, N_SPLITS, PRECISIONS, PROTOCOLS, once, split_names
 
 if TYPE_CHECKING:
@@ -186,16 +187,8 @@ def train(
             f"--device {device} is one GPU, --devices {devices} are more: leave one of them out."
         )
 
-    import pandas as pd
+    from fmiqa_utils.loda.options import Options, check_options
 
-    from fmiqa_utils.loda.evaluate import summary
-    from fmiqa_utils.loda.run import run_folder
-    from fmiqa_utils.loda.run import train as run
-    from fmiqa_utils.loda.train import Options
-    from fmiqa_utils.provenance import pick_device
-
-    pick_device(device)
-    rows = _images(dataset, root, labels, direction, images)
     options = Options(
         vit=vit,
         cnn=cnn,
@@ -212,30 +205,39 @@ def train(
         seed=seed,
         protocol=protocol,
     )
-    _warn(weights)
-    _fill_cache(rows)
-    folder = output or run_folder(rows, options)
-    results = run(
-        rows,
-        options,
-        splits=_numbers(splits),
-        split_file=split_file,
-        folder=folder,
-        device=device,
-        devices=devices,
-        workers=workers,
-        progress=err.is_terminal,
-    )
+    check_options(options)
+    with progress_bar("images") as update:
+        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        from fmiqa_utils.loda.run import run_folder
+        from fmiqa_utils.loda.run import train as run
+
+        chosen = _device(device, devices)
+        rows = _images(dataset, root, labels, direction, images, update)
+        _warn(weights)
+        results = run(
+            rows,
+            options,
+            splits=_numbers(splits),
+            split_file=split_file,
+            folder=output,
+            device=chosen,
+            devices=devices,
+            workers=workers,
+            progress=update,
+        )
     if not results:  # a further process of DistributedDataParallel
         return
-    out.print(
-        table(
-            pd.DataFrame(results).round(4),
-            f"LoDa on {dataset}, test part of each split ({weights} frozen parts)",
-        )
+    import pandas as pd
+
+    from fmiqa_utils.loda.evaluate import summary
+
+    show(
+        pd.DataFrame(results).round(4),
+        f"LoDa on {dataset}, test part of each split ({weights} frozen parts)",
     )
-    out.print(table(summary(results).round(4), "Over splits"))
-    out.print(f"Run: {short(folder)}; each split's best.ckpt works with fmiqa loda predict.")
+    show(summary(results).round(4), "Over splits")
+    folder = output or run_folder(rows, options)
+    tell(f"Run: {short(folder)}; each split's best.ckpt works with fmiqa loda predict.")
 
 
 @app.command()
@@ -255,27 +257,34 @@ def evaluate(
     """Agreement of a trained model with the labels of a whole dataset, such as another than it was trained on."""
     refuse_dataset(dataset, labels, direction, KINDS)
 
-    import pandas as pd
+    from fmiqa_utils.loda.outputs import prepare_file
 
-    from fmiqa_utils.loda.evaluate import evaluate as run
-    from fmiqa_utils.loda.evaluate import load_checkpoint
-    from fmiqa_utils.provenance import pick_device
-
-    model = load_checkpoint(checkpoint, vit, cnn)
-    _warn(model.weights)
-    rows = _images(dataset, root, labels, direction, images)
+    if output:
+        prepare_file(output)
     with progress_bar("images") as update:
+        update(dataset, 0, 0)  # a sign of life while torch is imported and the model is made
+        import pandas as pd
+
+        from fmiqa_utils.loda.evaluate import evaluate as run
+        from fmiqa_utils.loda.evaluate import load_checkpoint
+
+        chosen = _device(device)
+        rows = _images(dataset, root, labels, direction, images, update)
+        update(dataset, 0, len(rows))
+        model = load_checkpoint(checkpoint, vit, cnn)
+        _warn(model.weights)
         predictions, values = run(
             model,
             rows,
             crops=test_crops,
-            device=str(pick_device(device)),
+            device=chosen,
             progress=lambda done, total: update(dataset, done, total),
         )
-    out.print(table(pd.DataFrame([values]).round(4), f"{checkpoint.name} on all of {dataset}"))
     if output:
-        predictions.to_csv(output, index=False)
-        out.print(f"Predictions: {short(output)}")
+        _write(output, predictions)
+    show(pd.DataFrame([values]).round(4), f"{checkpoint.name} on all of {dataset}")
+    if output:
+        tell(f"Predictions: {short(output)}")
 
 
 @app.command()
@@ -293,24 +302,28 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Quality of your own images, higher is better, with the spread over random crops."""
-    from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
-    from fmiqa_utils.loda.evaluate import predict as run
-    from fmiqa_utils.provenance import pick_device
+    from fmiqa_utils.loda.outputs import prepare_file
 
-    files = find_images(paths)
-    model = load_checkpoint(checkpoint, vit, cnn)
-    _warn(model.weights)
+    prepare_file(output)
     with progress_bar("images") as update:
+        update("predict", 0, 0)  # a sign of life while torch is imported
+        from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
+        from fmiqa_utils.loda.evaluate import predict as run
+
+        chosen, files = _device(device), find_images(paths)
+        update("predict", 0, len(files))
+        model = load_checkpoint(checkpoint, vit, cnn)
+        _warn(model.weights)
         rows = run(
             model,
             files,
             crops=crops,
-            device=str(pick_device(device)),
+            device=chosen,
             progress=lambda done, total: update("predict", done, total),
         )
-    rows.to_csv(output, index=False)
-    out.print(table(rows.head(20).round(4), f"{len(rows)} images"))
-    out.print(f"Predictions: {short(output)}")
+    _write(output, rows)
+    show(rows.head(20).round(4), f"{len(rows)} images")
+    tell(f"Predictions: {short(output)}")
 
 
 @app.command()
@@ -341,14 +354,8 @@ def ablate(
     """Does a larger frozen ViT help, and does it without local features? {ViT-Ti, S, B} × {with, without injection}."""
     refuse_dataset(dataset, labels, direction, KINDS)
 
-    from fmiqa_utils.loda.ablate import VITS, ablate_vits, save_ablation
-    from fmiqa_utils.loda.train import Options
-    from fmiqa_utils.provenance import pick_device
+    from fmiqa_utils.loda.options import Options, check_options
 
-    pick_device(device)
-    rows = _images(dataset, root, labels, direction, images)
-    _warn(weights)
-    _fill_cache(rows)
     options = Options(
         cnn=cnn,
         weights=weights,
@@ -361,12 +368,22 @@ def ablate(
         precision=precision,
         seed=seed,
     )
-    chosen = split_names(vits or "") or list(VITS)
-    how = {"device": device, "workers": workers, "progress": err.is_terminal}
-    result = ablate_vits(rows, options, chosen, _numbers(splits), say=err.print, **how)
-    out.print(table(result.round(4), f"Frozen ViT with and without injection, {dataset} ({weights})"))
+    check_options(options)
+    with progress_bar("images") as update:
+        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        from fmiqa_utils.loda.ablate import VITS, ablate_vits, ablation_folder, save_ablation
+        from fmiqa_utils.loda.outputs import prepare_folder
+
+        prepare_folder(ablation_folder(dataset))
+        on = _device(device)
+        rows = _images(dataset, root, labels, direction, images, update)
+        _warn(weights)
+        chosen = split_names(vits or "") or list(VITS)
+        numbers = _numbers(splits)
+        result = ablate_vits(rows, options, chosen, numbers, device=on, workers=workers, progress=update)
+    show(result.round(4), f"Frozen ViT with and without injection, {dataset} ({weights})")
     for path in save_ablation(result, dataset):
-        out.print(f"Saved {short(path)}")
+        tell(f"Saved {short(path)}")
 
 
 @app.command()
@@ -383,29 +400,34 @@ def info(vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k", cnn: Cnn = "re
     ]
     rows += [("trainable", rows[-1][1]), ("total", sum(n for _, n in rows))]
     shown = pd.DataFrame(rows, columns=["part", "parameters"])
-    out.print(
-        table(shown.assign(parameters=shown["parameters"].map("{:,}".format)), f"LoDa: {vit} and {cnn}")
-    )
+    show(shown.assign(parameters=shown["parameters"].map("{:,}".format)), f"LoDa: {vit} and {cnn}")
 
 
 def _images(
-    dataset: str, root: str | None, labels: str | None, direction: str | None, images: int
+    dataset: str, root: str | None, labels: str | None, direction: str | None, images: int, update: Update
 ) -> "pd.DataFrame":
-    from fmiqa_utils.demo import build_demo
+    if dataset == "demo":
+        from fmiqa_utils.demo import build_demo
+
+        build_demo(progress=lambda done, total: update("demo dataset", done, total))
     from fmiqa_utils.loda.data import load_labelled
     from fmiqa_utils.plan import evenly_spaced
 
-    if dataset == "demo":
-        build_demo()
     rows = load_labelled(dataset, root, labels=labels, direction=direction)
     return evenly_spaced(rows, images).reset_index(drop=True)
 
 
-def _fill_cache(rows: "pd.DataFrame") -> None:
-    from fmiqa_utils.loda.data import fill_cache
+def _device(name: str, devices: int = 1) -> str:
+    """The device in torch's words, where it is there; "auto" stays as it is for Lightning's several devices."""
+    from fmiqa_utils.loda.train import check_device
+    from fmiqa_utils.provenance import pick_device
 
-    with progress_bar("images") as update:
-        fill_cache(list(rows["dist_path"]), lambda done, total: update("resize", done, total))
+    check_device(name, devices)
+    return name if devices > 1 else str(pick_device(name))
+
+
+def _write(path: Path, rows: "pd.DataFrame") -> None:
+    write_atomically(path, rows.to_csv(index=False).encode())
 
 
 def _numbers(splits: str) -> list[int]:

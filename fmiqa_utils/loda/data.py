@@ -2,12 +2,16 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import PIL
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,15 +20,18 @@ from torch.utils.data import Dataset, Sampler
 from fmiqa_utils.dataset_registry import DATASETS
 from fmiqa_utils.datasets import load_images, load_pairs
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.images import file_facts, read_rgb
+from fmiqa_utils.images import FileFacts, file_facts, read_bytes_rgb
 from fmiqa_utils.loda.model import MEAN, SIZE, STD
+from fmiqa_utils.loda.options import TEST_CROPS
 from fmiqa_utils.paths import data_root
-from fmiqa_utils.storage import write_atomically
+from fmiqa_utils.storage import TEMPORARY, write_atomically
 
 SHORT_SIDE = 384  # px
-LEAST = 10  # images
+RESIZING = f"2|Pillow {PIL.__version__}"  # counted up where reading or resizing an image changes
+INDEX = "contents.json"
+LEFTOVER_AGE = 3600.0  # s
+LEAST, LEAST_REFERENCES = 10, 4
 TRAIN_CROPS = {"live": 5, "tid2013": 10, "kadid10k": 3, "koniq10k": 3, "spaq": 3, "livec": 5, "flive": 1}
-TEST_CROPS = 15
 COLUMNS = ["dataset", "pair_id", "ref", "dist_path", "quality", "label_kind"]
 
 
@@ -33,48 +40,123 @@ def load_labelled(
 ) -> pd.DataFrame:
     """Distorted images with their labels: `COLUMNS`; `ref` groups what a split must keep together.
 
-    An image without a reference is a group of its own. Raises InputError for a dataset of fewer than ten images or of one group.
+    An image without a reference is a group of its own. Raises InputError as `check_enough` does.
     """
     if dataset in DATASETS and DATASETS[dataset].kind == "images":
         table = load_images(dataset, root).assign(ref=lambda t: t["dist"])
     else:
         table = load_pairs(dataset, root, labels=labels, direction=direction)
-    if len(table) < LEAST or table["ref"].nunique() < 4:
-        raise InputError(
-            f"{dataset} has {len(table)} images of {table['ref'].nunique()} references: LoDa needs at least {LEAST} images of four, "
-            f"two to test, one to validate and one to train on."
-        )
+    check_enough(table)
     return table[COLUMNS].reset_index(drop=True)
 
 
+def check_enough(table: pd.DataFrame) -> None:
+    """Raises InputError for fewer than ten images or four references, and for labels that are all the same."""
+    dataset, references = table["dataset"].iloc[0] if len(table) else "the dataset", table["ref"].nunique()
+    if len(table) < LEAST or references < LEAST_REFERENCES:
+        raise InputError(
+            f"{dataset} has {len(table)} images of {references} references: LoDa needs at least {LEAST} images of four, "
+            f"two to test, one to validate and one to train on."
+        )
+    if table["quality"].nunique() < 2:
+        raise InputError(
+            f"all {len(table)} images of {dataset} have the same label: LoDa needs labels that differ."
+        )
+
+
 def cache_folder() -> Path:
-    """Where resized images are kept."""
+    """Where resized images are kept, and the index of the images' contents."""
     return data_root() / "cache" / f"short{SHORT_SIDE}"
 
 
-def resized(path: str | Path) -> np.ndarray:
-    """The image with its short side at 384 px (bicubic), uint8 [H, W, 3], from the cache if it is there."""
-    facts = file_facts(path)
-    name = hashlib.sha256(f"{Path(path).resolve()}|{facts.size}|{facts.mtime_ns}".encode()).hexdigest()
-    cached = cache_folder() / name[:2] / f"{name}.npy"
-    if not cached.is_file():
-        image = Image.fromarray(read_rgb(path))
-        factor = SHORT_SIDE / min(image.size)
-        size = (max(SHORT_SIDE, round(image.width * factor)), max(SHORT_SIDE, round(image.height * factor)))
-        small = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-        buffer = io.BytesIO()
-        np.save(buffer, small)
-        write_atomically(cached, buffer.getvalue())
-    return np.load(cached, mmap_mode="r")
+def resized(path: str | Path, facts: FileFacts | None = None) -> np.ndarray:
+    """The image with its short side at 384 px (bicubic), uint8 [H, W, 3], from the cache if it is there.
+
+    facts: of the file as it was at the time that is meant; now by default. Raises InputError where that file is neither in the cache nor
+    on the disk any more.
+    """
+    facts = facts or file_facts(path)
+    cached = _cached_file(path, facts)
+    try:
+        return np.load(cached, mmap_mode="r")
+    except FileNotFoundError:
+        return _resize(path, facts)[0]
+    except (ValueError, EOFError, OSError):  # damaged on the disk: made again
+        return _resize(path, facts)[0]
+
+
+def _cached_file(path: str | Path, facts: FileFacts) -> Path:
+    """Its name stands for path, size and time of change, and for what resizes: they are trusted, see `fill_cache`."""
+    what = f"{Path(path).resolve()}|{facts.size}|{facts.mtime_ns}|{RESIZING}"
+    name = hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder() / name[:2] / f"{name}.npy"
+
+
+def _resize(path: str | Path, facts: FileFacts) -> tuple[np.ndarray, str]:
+    """The resized image, which is now in the cache, and the sha256 of the file's bytes."""
+    pixels, sha = read_bytes_rgb(path)
+    if file_facts(path) != facts:
+        raise InputError(f"{path} changed while it was in use: run the same command again.")
+    image = Image.fromarray(pixels)
+    factor = SHORT_SIDE / min(image.size)
+    size = (max(SHORT_SIDE, round(image.width * factor)), max(SHORT_SIDE, round(image.height * factor)))
+    small = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    buffer = io.BytesIO()
+    np.save(buffer, small)
+    write_atomically(_cached_file(path, facts), buffer.getvalue())
+    return small, sha
 
 
 def fill_cache(
-    paths: list[str], progress: Callable[[int, int], object] = lambda *_: None, workers: int = 2
-) -> None:
-    """Resize every image once. Raises InputError for the first that cannot be read."""
-    with ThreadPoolExecutor(workers) as pool:
-        for done, _ in enumerate(pool.map(resized, paths), 1):
+    paths: Sequence[str], progress: Callable[[int, int], object] = lambda *_: None, workers: int = 2
+) -> list[str]:
+    """Resize every image once; returns the sha256 of each file's bytes.
+
+    A file is read when its path, size or time of change is new; else its content is trusted to be what it was. Raises InputError for
+    the first that cannot be read.
+    """
+    _clear_temporary(cache_folder())
+    index, found = _read_index(), []
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for done, entry in enumerate(pool.map(lambda path: _content(path, index), paths), 1):
+            found.append(entry)
             progress(done, len(paths))
+    finally:  # also where the user stops it: nobody waits for the images that have not begun
+        pool.shutdown(cancel_futures=True)
+        if new := {name: sha for name, sha in found if name not in index}:
+            _write_index(_read_index() | new)
+    return [sha for _, sha in found]
+
+
+def _content(path: str, index: dict[str, str]) -> tuple[str, str]:
+    """(name in the index, sha256) of an image that is in the cache from now on."""
+    facts = file_facts(path)
+    cached = _cached_file(path, facts)
+    if cached.stem in index and cached.is_file():
+        return cached.stem, index[cached.stem]
+    return cached.stem, _resize(path, facts)[1]
+
+
+def _read_index() -> dict[str, str]:
+    """{name of the cached file: sha256 of the image}; what is damaged is made again."""
+    try:
+        content = json.loads((cache_folder() / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_index(index: dict[str, str]) -> None:
+    write_atomically(cache_folder() / INDEX, json.dumps(index, sort_keys=True).encode())
+
+
+def _clear_temporary(folder: Path) -> None:
+    """Delete what killed runs have left; the files of a run that is writing now are younger."""
+    for leftover in [*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"*/{TEMPORARY}*")]:
+        with suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_AGE:
+                leftover.unlink()
 
 
 def crop(image: np.ndarray, rng: np.random.Generator, flips: bool) -> np.ndarray:
@@ -92,21 +174,23 @@ def normalized(window: np.ndarray) -> Tensor:
     return ((x - torch.tensor(MEAN)) / torch.tensor(STD)).movedim(-1, -3)
 
 
-class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
-    """`crops` random crops of every image per epoch; item i of an epoch is the same in every process and after a resume."""
+class TrainingCrops(Dataset[tuple[Tensor, Tensor, int]]):
+    """`crops` random crops of every image per epoch, with label and epoch; an item is the same in every process and after a resume."""
 
     def __init__(self, table: pd.DataFrame, crops: int, seed: int) -> None:
         self.paths, self.labels = list(table["dist_path"]), table["quality"].to_numpy(np.float32)
+        self.facts = [file_facts(path) for path in self.paths]  # an image that changes later is not used
         self.crops, self.seed = crops, seed
 
     def __len__(self) -> int:
         return len(self.paths) * self.crops
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         epoch, i = key
         rng = np.random.default_rng([self.seed, epoch, i])
-        image = resized(self.paths[i % len(self.paths)])
-        return normalized(crop(image, rng, flips=True)), torch.tensor(self.labels[i % len(self.paths)])
+        which = i % len(self.paths)
+        image = resized(self.paths[which], self.facts[which])
+        return normalized(crop(image, rng, flips=True)), torch.tensor(self.labels[which]), epoch
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -132,17 +216,22 @@ class EvaluationCrops(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, table: pd.DataFrame, crops: int = TEST_CROPS, seed: int = 0) -> None:
         self.paths, self.labels = list(table["dist_path"]), table["quality"].to_numpy(np.float32)
+        self.facts = [file_facts(path) for path in self.paths]
         self.crops, self.seed = crops, seed
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return evaluation_crops(self.paths[i], self.crops, self.seed), torch.tensor(self.labels[i])
+        crops = evaluation_crops(self.paths[i], self.crops, self.seed, self.facts[i])
+        # In one memory layout, whether a worker collates it or this process: convolutions round differently by layout.
+        return crops.contiguous(), torch.tensor(self.labels[i])
 
 
-def evaluation_crops(path: str | Path, crops: int = TEST_CROPS, seed: int = 0) -> Tensor:
+def evaluation_crops(
+    path: str | Path, crops: int = TEST_CROPS, seed: int = 0, facts: FileFacts | None = None
+) -> Tensor:
     """`crops` random crops of one image, [crops, 3, 224, 224]; they depend on its size and `seed`, not on its place in a list."""
-    image = resized(path)
+    image = resized(path, facts)
     rng = np.random.default_rng([seed, *image.shape[:2]])
     return normalized(np.stack([crop(image, rng, flips=False) for _ in range(crops)]))

@@ -6,35 +6,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from fmiqa_utils.coefficients import krcc, plcc, srcc
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.loda.data import TEST_CROPS, evaluation_crops
-from fmiqa_utils.loda.model import CNN, VIT, LoDa
-from fmiqa_utils.loda.train import Options, build, predict_crops
+from fmiqa_utils.loda.checkpoints import check_finite, read_checkpoint
+from fmiqa_utils.loda.data import evaluation_crops
+from fmiqa_utils.loda.model import LoDa
+from fmiqa_utils.loda.options import CNN, RANGES, TEST_CROPS, VIT, Options, check_number
+from fmiqa_utils.loda.train import build, predict_crops
 from fmiqa_utils.logistic import fit_logistic
 
 SUFFIXES = {".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".ppm", ".gif"}
 Progress = Callable[[int, int], object]
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of ours or a released one {"learner", "bn_buffer"}; nothing in it is executed.
-
-    Raises InputError for a missing or damaged file and for one without a learner.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"there is no checkpoint {path}: `fmiqa loda train` writes best.ckpt.") from None
-    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
-        raise InputError(
-            f"{path} is not a readable checkpoint ({str(error).splitlines()[0][:120]})."
-        ) from error
-    if not isinstance(checkpoint, dict) or "learner" not in checkpoint:
-        raise InputError(f"{path} is no LoDa checkpoint: it has no part called learner.")
-    return checkpoint
 
 
 def load_checkpoint(
@@ -42,9 +25,11 @@ def load_checkpoint(
 ) -> LoDa:
     """A trained model in eval mode, with the frozen parts that it was trained with.
 
-    vit, cnn, weights: needed only for a released checkpoint that does not say, or to insist. Raises InputError where they do not fit.
+    vit, cnn, weights: needed only for a released checkpoint that does not say, or to insist. Raises InputError where they do not fit,
+    and as `read_checkpoint` and `check_finite` do.
     """
     checkpoint = read_checkpoint(path)
+    check_finite(checkpoint, path)
     facts = checkpoint.get("fmiqa", {})
     for name, value in {"vit": vit, "cnn": cnn, "weights": weights}.items():
         if value and facts.get(name, value) != value:
@@ -89,12 +74,15 @@ def predict(
 
     weights: of the frozen parts.
 
-    Raises InputError for an image that cannot be read.
+    Raises InputError for an image that cannot be read, and for a prediction that is not finite.
     """
+    check_number("crops", crops, *RANGES["test_crops"])
     model = model.to(device).eval()
     rows = []
     for done, path in enumerate(paths, 1):
         values = predict_crops(model, evaluation_crops(path, crops)[None].to(device))[0].double().cpu()
+        if not values.isfinite().all():
+            raise InputError(f"the prediction for {path} is not finite: the model's weights are too large.")
         rows.append((str(path), float(values.mean()), float(values.std(unbiased=False)), crops))
         progress(done, len(paths))
     table = pd.DataFrame(rows, columns=["file", "prediction", "spread", "crops"])

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.loda.options import CNN, VIT
 from fmiqa_utils.vocabulary import BATCH_NORM
 
-VIT = "vit_base_patch16_224.augreg2_in21k_ft_in1k"
-CNN = "resnet50"
 SIZE = 224  # px
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WIDTH, HEADS, GRID = 64, 4, 7  # of the injector: channels, heads, side of the pooled CNN maps
@@ -250,11 +249,17 @@ def _frozen_cnn(name: str, pretrained: bool) -> Any:
     return model.requires_grad_(False)
 
 
-def _created(name: str, pretrained: bool, create: Any, **options: Any) -> Any:
+def check_names(*names: str) -> None:
+    """Raises InputError for a model that timm does not know."""
     import timm
 
-    if not timm.is_model(name.partition(".")[0]):
-        raise InputError(f"timm has no model called {name!r}; {near(name, timm.list_models())[:300]}")
+    for name in names:
+        if not timm.is_model(name.partition(".")[0]):
+            raise InputError(f"timm has no model called {name!r}; {near(name, timm.list_models())[:300]}")
+
+
+def _created(name: str, pretrained: bool, create: Any, **options: Any) -> Any:
+    check_names(name)
     try:
         return create(name, pretrained=pretrained, **options)
     except OSError as error:

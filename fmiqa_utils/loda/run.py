@@ -1,32 +1,78 @@
 """A LoDa run: one dataset, one set of options, some of its ten splits; a split that is done is not trained again."""
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fmiqa_utils.console import say
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.loda.checkpoints import read_checkpoint
+from fmiqa_utils.loda.counting import Progress, silent
+from fmiqa_utils.loda.data import check_enough, fill_cache
 from fmiqa_utils.loda.evaluate import evaluate, load_checkpoint
-from fmiqa_utils.loda.splits import parts_of, read_splits, save_splits
-from fmiqa_utils.loda.train import Options, fit
+from fmiqa_utils.loda.model import check_names
+from fmiqa_utils.loda.options import WORKERS, Options, check_number, check_options, check_splits
+from fmiqa_utils.loda.outputs import prepare_folder
+from fmiqa_utils.loda.splits import Parts, make_splits, parts_of, read_splits, save_splits
+from fmiqa_utils.loda.train import BEST, LAST, Images, check_device, fit, images_of
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.provenance import pick_device, versions
 from fmiqa_utils.runs import plain
 from fmiqa_utils.scores import digest, sole_writer
-from fmiqa_utils.storage import write_atomically
+from fmiqa_utils.storage import TEMPORARY, write_atomically
+
+VERSION = 2  # counted up where the same images, labels and options come to give other numbers
+RESULT, SPLITS = "result.json", "splits.json"
+FILES = ("history.csv", "predictions.csv")  # of a split, whose checksums its result holds
+
+
+def runs_folder() -> Path:
+    """Where runs are kept."""
+    return machine_root() / "loda"
 
 
 def run_folder(table: pd.DataFrame, options: Options) -> Path:
-    """Where a run is kept: its name covers the labels and every option, so that nothing is mixed up."""
-    key = digest(asdict(options), _labels(table))[:10]
+    """Where a run is kept: its name covers labels, image contents and every option, so that nothing is mixed up.
+
+    The first time every image is read; later those whose path, size or time of change is new (`fill_cache`).
+    """
+    key = digest(VERSION, asdict(options), _labels(table), _images(table))[:10]
     name = (
         f"{table['dataset'].iloc[0]}_{options.vit}_{options.cnn}{'' if options.inject else '_no-injection'}"
     )
-    return machine_root() / "loda" / f"{plain(name)}-{key}"
+    return runs_folder() / f"{plain(name)}-{key}"
+
+
+def check_run(
+    table: pd.DataFrame,
+    options: Options,
+    splits: Sequence[int],
+    split_file: Path | None = None,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    workers: int = 2,
+) -> None:
+    """All that can be said before any work. Raises InputError for options, splits, devices or a table that cannot do."""
+    check_options(options)
+    check_number("workers", workers, *WORKERS)
+    check_device(device, devices)
+    check_enough(table)
+    parts = read_splits(split_file, table) if split_file else make_splits(table)
+    check_splits(splits, len(parts))
+    for number in splits:
+        rows = parts_of(table, parts[number], options.protocol)
+        if images_of(rows, options, devices).train < 2 * devices:
+            raise InputError(
+                f"split {number} has {len(rows['train'])} image(s) to train on: the loss compares images, so raise --crops."
+            )
+    check_names(options.vit, options.cnn)
 
 
 def train(
@@ -36,48 +82,169 @@ def train(
     splits: Sequence[int] = (0,),
     split_file: Path | None = None,
     folder: Path | None = None,
+    progress: Progress = silent,
     **how: Any,
 ) -> list[dict[str, Any]]:
     """Train and test on every split in `splits`; returns their results, in order.
 
-    A result holds split, folder, weights, n, srcc, plcc, plcc_fit4, krcc; `how` goes to `train.fit`. With several devices every process
-    but the first returns no results. Raises InputError for a split that does not exist, and as `fit` does.
+    A result holds split, folder, weights, n, srcc, plcc, plcc_fit4, krcc. `progress` hears how many crops of all epochs of all splits
+    are done; `how` (device, devices, workers) goes to `train.fit`. With several devices every process but the first returns no results.
+    A split whose files are damaged is computed again. Raises InputError as `check_run` and `fit` do, for a folder of another run, and
+    for images that change meanwhile.
     """
-    folder = folder or run_folder(table, options)
-    if split_file is None:
-        split_file = folder / "splits.json"
-        if not split_file.is_file():
-            save_splits(split_file, table)
-    parts = read_splits(split_file, table)
-    wrong = [s for s in splits if not 0 <= s < len(parts)]
-    if wrong:
-        raise InputError(f"there is no split {wrong[0]}: {split_file.name} has splits 0 … {len(parts) - 1}.")
-    facts = {"options": asdict(options), "labels": _labels(table), "splits": digest(parts)}
-    if int(
-        os.environ.get("LOCAL_RANK", 0)
-    ):  # the first process of the run holds the lock and writes the results
-        for number in splits:
-            own = folder / f"split-{number}"
-            if not (own / "result.json").is_file():
-                fit(parts_of(table, parts[number], options.protocol), options, own, **how)
+    check_run(table, options, splits, split_file, **how)
+    prepare_folder(folder or runs_folder())
+    fill_cache(list(table["dist_path"]), lambda done, total: progress("resize", done, total))
+    images, folder = _images(table), folder or run_folder(table, options)
+    if int(os.environ.get("LOCAL_RANK", 0)):  # the first process holds the lock and writes the results
+        _fit_only(table, options, splits, split_file or folder / SPLITS, folder, how)
         return []
-    results = []
     with sole_writer(folder):
-        _claim(folder, facts)
-        for number in splits:
-            results.append(_one_split(table, parts[number], options, folder / f"split-{number}", number, how))
-    return results
+        parts = read_splits(split_file, table) if split_file else _own_splits(folder, table)
+        check_splits(splits, len(parts))
+        facts = {"options": asdict(options), "labels": _labels(table), "images": images}
+        _claim(folder, {**facts, "splits": digest(parts)})
+        work = [
+            _Split(n, options, folder / f"split-{n}", parts_of(table, parts[n], options.protocol), how)
+            for n in splits
+        ]
+        return _results(work, progress, lambda: _check_images(table, images))
+
+
+def _check_images(table: pd.DataFrame, before: str) -> None:
+    if _images(table) != before:
+        raise InputError(
+            f"images of {table['dataset'].iloc[0]} changed while LoDa was trained: run the same command again."
+        )
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One split's work, and the folder that keeps what comes of it."""
+
+    number: int
+    options: Options
+    folder: Path
+    rows: dict[str, pd.DataFrame]
+    how: dict[str, Any]
+
+    @property
+    def images(self) -> Images:
+        return images_of(self.rows, self.options, self.how.get("devices", 1))
+
+    @property
+    def size(self) -> int:
+        """Crops that it takes from the first epoch to the test."""
+        return self.images.total + self.images.test
+
+    def result(self, heard: Progress) -> dict[str, Any]:
+        """Train and test; history.csv and predictions.csv are written."""
+        best = fit(self.rows, self.options, self.folder, progress=heard, **self.how)
+        history = pd.DataFrame(read_checkpoint(self.folder / LAST)["history"])
+        crops, trained = self.options.test_crops, self.images.total
+        predictions, values = evaluate(
+            load_checkpoint(best),
+            self.rows["test"],
+            crops=crops,
+            device=str(pick_device(self.how.get("device", "auto"))),
+            progress=lambda done, _: heard("test", trained + done * crops, self.size),
+        )
+        for name, rows in zip(FILES, (history, predictions), strict=True):
+            write_atomically(self.folder / name, rows.to_csv(index=False).encode())
+        return {
+            "split": self.number,
+            "folder": self.folder.name,
+            "weights": self.options.weights,
+            **values,
+        }
+
+
+def _results(work: list[_Split], progress: Progress, check: Callable[[], None]) -> list[dict[str, Any]]:
+    """The result of every split; those that are not finished are computed now, and kept once `check` has passed."""
+    results = {split.number: result for split in work if (result := _finished(split.folder))}
+    total = sum(split.size for split in work)
+    done = sum(split.size for split in work if split.number in results)
+    for split in work:
+        if split.number in results:
+            continue
+        for leftover in split.folder.glob(f"{TEMPORARY}*"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
+        results[split.number] = split.result(_shifted(progress, f"LoDa, split {split.number}", done, total))
+        check()
+        content = {**results[split.number], "files": _checksums(split.folder)}
+        write_atomically(split.folder / RESULT, json.dumps(content, indent=1).encode())
+        done += split.size
+    return [results[split.number] for split in work]
+
+
+def _shifted(progress: Progress, name: str, before: int, total: int) -> Progress:
+    """`progress` of a part: its text follows `name`, and its count what was done `before`."""
+    return lambda text, done, _: progress(f"{name}, {text}", before + done, total)
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """A split's result, if it and the files that belong to it are there and whole."""
+    if not (folder / RESULT).is_file():
+        return None
+    try:
+        content = dict(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+        whole = content.pop("files") == _checksums(folder)
+        read_checkpoint(folder / BEST)
+    except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
+        whole = False
+    if not whole:
+        say(f"a file of the result in {folder} is missing or damaged: it is computed again")
+    return content if whole else None
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+
+
+def _fit_only(
+    table: pd.DataFrame,
+    options: Options,
+    splits: Sequence[int],
+    split_file: Path,
+    folder: Path,
+    how: dict[str, Any],
+) -> None:
+    """The share of a further process of DistributedDataParallel."""
+    parts = read_splits(split_file, table)
+    for number in splits:
+        own = folder / f"split-{number}"
+        if not _finished(own):
+            fit(parts_of(table, parts[number], options.protocol), options, own, **how)
 
 
 def _labels(table: pd.DataFrame) -> str:
     return digest(table.drop(columns="dist_path").astype(str).values.tolist())
 
 
+def _images(table: pd.DataFrame) -> str:
+    return digest(fill_cache(list(table["dist_path"])))
+
+
+def _own_splits(folder: Path, table: pd.DataFrame) -> list[Parts]:
+    """The splits in the run's folder; they depend on the references alone, so that a file cut short is made again."""
+    path = folder / SPLITS
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        save_splits(path, table)
+    return read_splits(path, table)
+
+
 def _claim(folder: Path, facts: dict[str, Any]) -> None:
-    """Say in run.json whose folder this is. Raises InputError where it holds a run of other options, labels or splits."""
+    """Say in run.json whose folder this is. Raises InputError where it holds a run of other options, labels, images or splits."""
     record = folder / "run.json"
     if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise InputError(
+                f"{record} is damaged, so nobody knows whose run this is: delete {folder} or choose another --output."
+            ) from None
         other = [name for name, value in facts.items() if before.get(name) != value]
         if other:
             raise InputError(
@@ -86,34 +253,16 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
     write_atomically(record, json.dumps({**facts, "versions": versions()}, indent=1).encode())
 
 
-def _one_split(
-    table: pd.DataFrame,
-    parts: dict[str, list[str]],
-    options: Options,
-    folder: Path,
-    number: int,
-    how: dict[str, Any],
-) -> dict[str, Any]:
-    done = folder / "result.json"
-    if done.is_file():
-        return dict(json.loads(done.read_text(encoding="utf-8")))
-    rows = parts_of(table, parts, options.protocol)
-    best = fit(rows, options, folder, **how)
-    device = str(pick_device(how.get("device", "auto")))
-    predictions, values = evaluate(
-        load_checkpoint(best), rows["test"], crops=options.test_crops, device=device
-    )
-    write_atomically(folder / "predictions.csv", predictions.to_csv(index=False).encode())
-    result = {"split": number, "folder": folder.name, "weights": options.weights, **values}
-    write_atomically(done, json.dumps(result, indent=1).encode())
-    return result
-
-
 def read_run(folder: Path, splits: Sequence[int]) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """(histories by split, test predictions of all splits with columns split and dist_path) of a finished run."""
+    """(histories by split, test predictions of all splits with columns split and dist_path) of a finished run.
+
+    Raises InputError for a split that is not finished, or whose files are damaged.
+    """
     histories, tables = {}, []
     for number in splits:
         own = folder / f"split-{number}"
+        if not _finished(own):
+            raise InputError(f"{own} holds no finished split: `train` with the same options makes it.")
         histories[f"split {number}"] = pd.read_csv(own / "history.csv")
         tables.append(pd.read_csv(own / "predictions.csv").assign(split=number))
     return histories, pd.concat(tables, ignore_index=True)

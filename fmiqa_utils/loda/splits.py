@@ -54,6 +54,8 @@ def read_splits(path: Path, table: pd.DataFrame) -> list[Parts]:
         splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no split file ({error}): `fmiqa loda train` writes one.") from error
+    if not isinstance(splits, list) or not splits:
+        raise InputError(f"{path} is no split file (it lists no splits): `fmiqa loda train` writes one.")
     known = set(table["ref"].astype(str))
     for number, parts in enumerate(splits):
         _check(number, parts, known, path)
@@ -62,10 +64,13 @@ def read_splits(path: Path, table: pd.DataFrame) -> list[Parts]:
 
 def _check(number: int, parts: Parts, known: set[str], path: Path) -> None:
     names = ("train", "validation", "test")
-    if set(parts) != set(names) or not all(parts[n] for n in names):
+    lists = isinstance(parts, dict) and set(parts) == set(names)
+    if not lists or not all(isinstance(parts[n], list) and parts[n] for n in names):
         raise InputError(
             f"split {number} of {path.name} needs references in each of train, validation and test."
         )
+    if not all(isinstance(ref, str) for n in names for ref in parts[n]):
+        raise InputError(f"split {number} of {path.name} holds a reference that is not text.")
     for a, b in (("train", "test"), ("train", "validation"), ("validation", "test")):
         shared = sorted(set(parts[a]) & set(parts[b]))
         if shared:

@@ -4,14 +4,15 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -19,55 +20,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fmiqa_utils.coefficients import plcc, srcc
-from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.loda.data import TEST_CROPS, TRAIN_CROPS, EpochSampler, EvaluationCrops, TrainingCrops
-from fmiqa_utils.loda.model import CNN, VIT, LoDa, plcc_loss
+from fmiqa_utils.console import say
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.loda.checkpoints import read_checkpoint
+from fmiqa_utils.loda.counting import Count, Progress, silent
+from fmiqa_utils.loda.data import TRAIN_CROPS, EpochSampler, EvaluationCrops, TrainingCrops
+from fmiqa_utils.loda.model import LoDa, plcc_loss
+from fmiqa_utils.loda.options import DEVICES, PRECISION, Options, check_number, check_options
+from fmiqa_utils.loda.signals import Signals
 from fmiqa_utils.storage import write_atomically
-from fmiqa_utils.vocabulary import FROZEN_WEIGHTS, PRECISIONS
 from fmiqa_utils.weights import stand_in_weights
 
-PRECISION = dict(zip(PRECISIONS, ("32-true", "bf16-mixed", "16-mixed"), strict=True))
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train; the defaults are the published ones."""
-
-    vit: str = VIT
-    cnn: str = CNN
-    weights: str = "pretrained"  # of the frozen parts: pretrained, or untrained stand-ins
-    bn: str = "frozen"
-    inject: bool = True
-    epochs: int = 10
-    batch: int = 128
-    device_batch: int = (
-        0  # images in memory at once; 0: the whole batch. The loss is over the whole batch either way
-    )
-    crops: int = 0  # per image and epoch; 0: the published number for the dataset
-    test_crops: int = TEST_CROPS
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-2
-    precision: str = "fp32"
-    seed: int = 0
-    protocol: str = "validated"
+BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 @torch.no_grad()
 def build(options: Options) -> LoDa:
-    """The model to train; the learner's start depends on the seed alone."""
+    """The model to train; the learner's start depends on the seed alone. Raises InputError as `check_options` does."""
+    check_options(options)
     torch.manual_seed(options.seed)
-    if options.weights not in FROZEN_WEIGHTS:
-        raise InputError(
-            f"weights={options.weights!r}: the frozen parts of LoDa are pretrained or untrained."
-        )
-    if options.bn == "published" and 0 < options.device_batch < options.batch:
-        raise InputError(
-            "bn='published' needs the whole batch at once, for its statistics are the batch's: leave out --device-batch."
-        )
-    if options.precision not in PRECISION:
-        raise InputError(
-            f"precision={options.precision!r} is unknown; {near(options.precision, list(PRECISION))}"
-        )
     model = LoDa(
         options.vit,
         options.cnn,
@@ -92,9 +63,12 @@ class Training(L.LightningModule):
     strict_loading = False  # checkpoints hold what was trained, not the frozen models
     automatic_optimization = False
 
-    def __init__(self, model: LoDa, options: Options, steps: int, facts: dict[str, Any]) -> None:
+    def __init__(
+        self, model: LoDa, options: Options, steps: int, facts: dict[str, Any], count: Count | None = None
+    ) -> None:
         super().__init__()
         self.model, self.options, self.steps, self.facts = model, options, steps, facts
+        self.count = count or Count(0)
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
         self.seen: list[tuple[Tensor, Tensor]] = []
@@ -104,12 +78,20 @@ class Training(L.LightningModule):
         optimizer = torch.optim.AdamW(self.model.trainable(), lr=o.learning_rate, weight_decay=o.weight_decay)
         return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def on_train_epoch_start(self) -> None:
+        """Dropout, and BatchNorm where it moves: Lightning leaves the model in the mode in which it was built."""
+        self.model.train()
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
         """One optimizer step on one batch; raises InputError for a loss that is not finite, before any weight changes."""
-        x, y = batch
+        x, y, epoch = batch
+        if int(epoch[0]) != self.current_epoch:
+            raise RuntimeError(f"crops of epoch {int(epoch[0])} were drawn for epoch {self.current_epoch}")
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         optimizer.zero_grad()  # type: ignore[union-attr]
-        loss = self._backward(x, y, self.options.device_batch or len(x))
+        size = self.options.device_batch or len(x)
+        with self.count.step(self._epoch_text, len(x) * self.trainer.world_size, self._passes(len(x) > size)):
+            loss = self._backward(x, y, size)
         if not torch.isfinite(loss):
             raise InputError(
                 f"the loss is not finite in epoch {self.current_epoch}, step {self.global_step}: lower --learning-rate or use "
@@ -118,6 +100,14 @@ class Training(L.LightningModule):
         optimizer.step()  # type: ignore[union-attr]
         schedule.step()  # type: ignore[union-attr]
         self.losses.append(float(loss))
+
+    @property
+    def _epoch_text(self) -> str:
+        return f"epoch {self.current_epoch + 1} of {self.options.epochs}"
+
+    def _passes(self, in_parts: bool) -> float:
+        """What an image of a batch costs, in forward passes of the ViT: a gradient costs two, parts are computed twice."""
+        return (3 if self.options.inject else 1) + in_parts
 
     def _backward(self, x: Tensor, y: Tensor, size: int) -> Tensor:
         """Gradients of the loss over all of x, `size` images at a time.
@@ -148,7 +138,8 @@ class Training(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Keeps the mean prediction over the crops of each image."""
-        self.seen.append((predict_crops(self.model, batch[0]).mean(1), batch[1]))
+        with self.count.step(self._epoch_text, batch[0].shape[0] * batch[0].shape[1]):
+            self.seen.append((predict_crops(self.model, batch[0]).mean(1), batch[1]))
 
     def on_validation_epoch_end(self) -> None:
         """Correlations on the validation part; `val_srcc` decides which epoch is best."""
@@ -223,33 +214,111 @@ def fit(
     folder: Path,
     *,
     device: str = "auto",
-    devices: int | str = 1,
+    devices: int = 1,
     workers: int = 2,
-    progress: bool = True,
+    progress: Progress = silent,
 ) -> Path:
     """Train on parts["train"], choose the epoch on parts["validation"]; returns the best checkpoint, folder/best.ckpt.
 
-    A run that was stopped goes on from folder/last.ckpt to the same result. Raises InputError for a loss that is not finite and a full
-    disk; the last good checkpoint stays.
+    A run that was stopped goes on from folder/last.ckpt to the same result, whatever `workers`; where one of the two checkpoints cannot
+    be read it begins anew. `progress` hears how many crops of all epochs are done. Ctrl-C raises KeyboardInterrupt, SIGTERM what the
+    program has a handler raise, else SystemExit(143). Raises InputError for a loss that is not finite and a full disk; the last good
+    checkpoint stays.
     """
-    dataset = str(parts["train"]["dataset"].iloc[0])
-    data = TrainingCrops(parts["train"], options.crops or TRAIN_CROPS.get(dataset, 1), options.seed)
-    # On several devices each process has its share of the batch: the loss is over the share, gradients are averaged.
-    trainer = _trainer(folder, options, device, devices, progress)
-    world = trainer.world_size
-    sampler = EpochSampler(len(data), options.seed, trainer.global_rank, world)
-    batch = max(2, min(options.batch // world, len(sampler)))
-    own = Training(build(options), options, options.epochs * (len(sampler) // batch), _facts(parts, options))
-    loaders = (
-        DataLoader(data, batch, sampler=sampler, num_workers=workers, drop_last=True),
-        DataLoader(EvaluationCrops(parts["validation"], options.test_crops), 4, num_workers=workers),
-    )
-    last = folder / "last.ckpt"
-    with warnings.catch_warnings():
-        for known in _KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", known)
-        trainer.fit(own, *loaders, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    return folder / "best.ckpt"
+    before = _resumed(folder)
+    data = TrainingCrops(parts["train"], crops_of(parts["train"], options), options.seed)
+    signals = Signals()
+
+    def tell(text: str, done: int, total: int) -> None:
+        signals.check()
+        if trainer.is_global_zero:
+            progress(text, done, total)
+
+    with signals.heard():
+        # On several devices each process has its share of the batch: the loss is over the share, gradients are averaged.
+        trainer = _trainer(folder, options, device, devices)
+        world = trainer.world_size
+        sampler = EpochSampler(len(data), options.seed, trainer.global_rank, world)
+        # Workers draw ahead, from the first epoch there is: before Lightning tells the sampler which one that is.
+        sampler.set_epoch(before)
+        batch, steps = _steps(len(data), options, world)
+        sizes = images_of(parts, options, world)
+        count = Count(sizes.total, tell)
+        count.done = before * sizes.epoch
+        tell(f"epoch {min(before + 1, options.epochs)} of {options.epochs}", count.done, sizes.total)
+        own = Training(build(options), options, options.epochs * steps, _facts(parts, options), count)
+        loaders = (
+            DataLoader(data, batch, sampler=sampler, num_workers=workers, drop_last=True),
+            DataLoader(EvaluationCrops(parts["validation"], options.test_crops), 4, num_workers=workers),
+        )
+        with warnings.catch_warnings(), count.attached(own.model):
+            for known in _KNOWN_WARNINGS:
+                warnings.filterwarnings("ignore", known)
+            _run(trainer, own, loaders, folder / LAST if before else None)
+    return folder / BEST
+
+
+def _run(trainer: L.Trainer, own: Training, loaders: tuple[Any, Any], checkpoint: Path | None) -> None:
+    """Lightning's fit, which turns a Ctrl-C into an exit with status 1: here it stays what it was."""
+    try:
+        trainer.fit(own, *loaders, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            raise leaving.__context__ from None
+        raise
+
+
+def _resumed(folder: Path) -> int:
+    """How many epochs are done; what is no use is deleted, so that the training begins anew."""
+    if not (folder / LAST).is_file():
+        return 0
+    try:
+        read_checkpoint(folder / BEST)
+        return len(read_checkpoint(folder / LAST)["history"])
+    except (InputError, KeyError, TypeError):
+        say(f"a checkpoint in {folder} is missing or damaged: this split is trained again from the start")
+        for name in (LAST, BEST):
+            (folder / name).unlink(missing_ok=True)
+        return 0
+
+
+class Images(NamedTuple):
+    """How many crops a split takes: of the training part and the validation part in each epoch, and of the test part at the end."""
+
+    train: int
+    validation: int
+    test: int
+    epochs: int
+
+    @property
+    def epoch(self) -> int:
+        """Of one epoch."""
+        return self.train + self.validation
+
+    @property
+    def total(self) -> int:
+        """Of all epochs, without the test."""
+        return self.epochs * self.epoch
+
+
+def images_of(parts: dict[str, pd.DataFrame], options: Options, world: int = 1) -> Images:
+    """What `fit` on `world` devices and the test after it will go through."""
+    rows = {name: len(part) for name, part in parts.items()}
+    batch, steps = _steps(rows["train"] * crops_of(parts["train"], options), options, world)
+    tested = rows.get("test", 0) * options.test_crops
+    return Images(batch * steps * world, rows["validation"] * options.test_crops, tested, options.epochs)
+
+
+def crops_of(train: pd.DataFrame, options: Options) -> int:
+    """Crops of each training image and epoch: as asked for, else the published number for the dataset."""
+    return options.crops or TRAIN_CROPS.get(str(train["dataset"].iloc[0]), 1)
+
+
+def _steps(items: int, options: Options, world: int) -> tuple[int, int]:
+    """(images in a step of one process, steps in an epoch)."""
+    share = items // world
+    batch = max(2, min(options.batch // world, share))
+    return batch, share // batch
 
 
 # Lightning's remarks on what is meant: frozen modules in eval mode, a folder that holds the run it goes on with, few workers,
@@ -273,26 +342,60 @@ def _facts(parts: dict[str, pd.DataFrame], options: Options) -> dict[str, Any]:
     }
 
 
-def _trainer(folder: Path, options: Options, device: str, devices: int | str, progress: bool) -> L.Trainer:
+def check_device(device: str, devices: int = 1) -> None:
+    """Raises InputError for a device that torch does not know, that this machine lacks, or of which it has fewer than `devices`."""
+    check_number("devices", devices, *DEVICES)
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdecimal()):
+        raise InputError(f"--device {device} is unknown; known: auto, cpu, cuda, cuda:1, mps.")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind in there and not there[kind]:
+        raise InputError(
+            f"--device {device}: this machine has no such device; --device auto takes what there is."
+        )
+    if kind in there and int(number or 0) + (devices if not number else 1) > there[kind]:
+        raise InputError(f"--device {device} with --devices {devices}: this machine has {there[kind]}.")
+    if number and devices > 1:
+        raise InputError(f"--device {device} names one device: leave out :{number}, or --devices {devices}.")
+
+
+class _Kept(ModelCheckpoint):
+    """Knows the best epoch so far also after the run's folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Lightning's, with the files where they are now."""
+        state = {k: self._here(v) if k.endswith("_path") else v for k, v in state_dict.items()}
+        best = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state, "best_k_models": best, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+
+def _trainer(folder: Path, options: Options, device: str, devices: int) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     kept: Sequence[L.Callback] = [
-        ModelCheckpoint(folder, "best", monitor="val_srcc", mode="max", enable_version_counter=False),
-        ModelCheckpoint(
-            folder, "last", every_n_epochs=1, enable_version_counter=False
+        _Kept(folder, Path(BEST).stem, monitor="val_srcc", mode="max", enable_version_counter=False),
+        _Kept(
+            folder, Path(LAST).stem, every_n_epochs=1, enable_version_counter=False
         ),  # knows the best so far
         History(folder / "history.csv"),
     ]
+    plugins: list[Any] = [AtomicIO()]
+    if SLURMEnvironment.detect():  # a training resumes from its own checkpoint, not from one of Lightning's
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     kind, _, number = device.partition(":")
     return L.Trainer(
         accelerator={"cuda": "gpu"}.get(kind, kind),
-        devices=[int(number)] if number else devices,
+        devices=[int(number)] if number and kind != "cpu" else devices,
         precision=PRECISION[options.precision],  # type: ignore[arg-type]
         max_epochs=options.epochs,
         callbacks=list(kept),
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-        plugins=[AtomicIO()],
+        default_root_dir=folder,
+        plugins=plugins,
         num_sanity_val_steps=0,
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         log_every_n_steps=1,

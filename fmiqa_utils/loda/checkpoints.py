@@ -1,0 +1,59 @@
+"""Reading a checkpoint: ours or a released one, checked before a model is built."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fmiqa_utils.errors import InputError
+
+FACTS = {"vit": str, "cnn": str, "weights": str, "bn": str, "inject": bool}  # what ours says of its model
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint of ours or a released one {"learner", "bn_buffer"}; nothing in it is executed.
+
+    Raises InputError for a missing or damaged file and for one whose learner is not made of plain tensors.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no checkpoint {path}: `fmiqa loda train` writes best.ckpt.") from None
+    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path} is not a readable checkpoint ({reason}).") from error
+    if not isinstance(checkpoint, dict) or "learner" not in checkpoint:
+        raise InputError(f"{path} is no LoDa checkpoint: it has no part called learner.")
+    for part in ("learner", "bn_buffer"):
+        _check_tensors(checkpoint.get(part) or {}, part, path)
+    facts = checkpoint.get("fmiqa", {})
+    wrong = [
+        k
+        for k, kind in FACTS.items()
+        if not isinstance(facts, dict) or not isinstance(facts.get(k, kind()), kind)
+    ]
+    if wrong:
+        raise InputError(
+            f"{path} is damaged: what it says of its {wrong[0]} is no {FACTS[wrong[0]].__name__}."
+        )
+    return checkpoint
+
+
+def check_finite(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Raises InputError for a NaN or an infinity among what was trained: its predictions would be blank."""
+    for part in ("learner", "bn_buffer"):
+        for name, value in (checkpoint.get(part) or {}).items():
+            if not torch.isfinite(value).all():
+                raise InputError(
+                    f"{path} cannot predict: {name} holds values that are not finite. Train again with a lower --learning-rate."
+                )
+
+
+def _check_tensors(values: Any, part: str, path: str | Path) -> None:
+    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
+        raise InputError(f"{path} is no LoDa checkpoint: its {part} is not tensors by name.")
+    for name, value in values.items():
+        plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+        if not plain or not (value.is_floating_point() or name.endswith("num_batches_tracked")):
+            raise InputError(f"{path} is no LoDa checkpoint: {name} is no tensor of floating-point numbers.")
