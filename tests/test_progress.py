@@ -130,7 +130,8 @@ def test_a_line_that_is_half_written_waits_for_its_end(tmp_path: Path) -> None:
     assert got == [("demo", 1, 2, 0, "pairs")]
 
 
-def test_a_task_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_says_where_it_is(clock: Iterator[list[float]], capsys: pytest.CaptureFixture[str]) -> None:
+    next(clock)
     with progress_bar("images") as update:
         update("LoDa, epoch 1 of 2", 0, 20)
         update("LoDa, epoch 2 of 2", 20, 20)

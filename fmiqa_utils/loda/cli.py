@@ -211,7 +211,7 @@ def train(
         from fmiqa_utils.loda.run import run_folder
         from fmiqa_utils.loda.run import train as run
 
-        chosen = _device(device, devices)
+        chosen = _device(device) if devices == 1 else device
         rows = _images(dataset, root, labels, direction, images, update)
         _warn(weights)
         results = run(
@@ -417,13 +417,11 @@ def _images(
     return evenly_spaced(rows, images).reset_index(drop=True)
 
 
-def _device(name: str, devices: int = 1) -> str:
-    """The device in torch's words, where it is there; "auto" stays as it is for Lightning's several devices."""
-    from fmiqa_utils.loda.train import check_device
+def _device(name: str) -> str:
+    """The device in torch's words. Raises InputError for one that is not there."""
     from fmiqa_utils.provenance import pick_device
 
-    check_device(name, devices)
-    return name if devices > 1 else str(pick_device(name))
+    return str(pick_device(name))
 
 
 def _write(path: Path, rows: "pd.DataFrame") -> None:
