@@ -107,7 +107,8 @@ def layer_curves(
     for a distance or form that the table does not have.
     """
     curves = _curves(table, distance, variant)
-    figure, ax = plt.subplots(figsize=(FULL * 0.75, 2.9))
+    width = FULL * (0.75 if len(curves.keys) <= 4 else 1)  # a long legend needs its columns
+    figure, ax = plt.subplots(figsize=(width, 2.9))
     _draw_curves(ax, curves, statistic, bands=len(curves.keys) <= BANDS)
     _draw_baselines(ax, table[table["feature"] == "image"], statistic)
     _depth_axis(ax, curves, small=False)

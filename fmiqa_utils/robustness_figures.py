@@ -45,7 +45,7 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
     styles = _styles(table)
     apart = len(series_keys(table)) > MODELS
     parts = _parts(table) if apart else {"": table}
-    size = (FULL * (0.4 + 0.2 * len(kinds)), 2.0 * len(parts) + 0.35)
+    size = (FULL if apart else FULL * (0.4 + 0.2 * len(kinds)), 2.0 * len(parts) + 0.35)
     figure, axes = plt.subplots(
         len(parts), len(kinds), figsize=size, sharey=True, sharex="col", squeeze=False
     )
