@@ -100,8 +100,17 @@ def plain_text(text: object) -> str:
 def wrapped(text: object, inches: float, size: float = 9) -> str:
     """`plain_text` in lines that fit into `inches` at `size` points."""
     width = max(8, int(inches * PER_INCH * 9 / size))
-    lines = textwrap.fill(" ".join(str(text).split()), width, break_on_hyphens=False)
+    pieces = [piece for word in str(text).split() for piece in _pieces(word, width)]
+    lines = textwrap.fill(" ".join(pieces), width, break_on_hyphens=False)
     return lines.replace("$", r"\$")
+
+
+def _pieces(word: str, width: int) -> list[str]:
+    """A word that does not fit on a line, cut after an underscore, dot, dash or slash where it has one."""
+    if len(word) <= width:
+        return [word]
+    cut = max(word.rfind(mark, 0, width) for mark in "_.-/") + 1 or width
+    return [word[:cut], *_pieces(word[cut:], width)]
 
 
 def set_title(figure: Figure, text: str) -> None:

@@ -18,7 +18,7 @@ from shared_run import UNREADABLE, make_run
 from fmiqa_utils import figures, names
 from fmiqa_utils.contrasts import best_blocks, intermediate_vs_embedding, same_forms_once, strongest_block
 from fmiqa_utils.correlation import correlation_table
-from fmiqa_utils.drawing import looks, plain_text, spread
+from fmiqa_utils.drawing import looks, plain_text, spread, wrapped
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.explore_view import pair_view
 from fmiqa_utils.loda import figures as loda_figures
@@ -286,6 +286,12 @@ def test_an_absent_form_is_named(tables: dict[int, pd.DataFrame]) -> None:
         match=r"no block with swd in the corrected form; it has cos \(corrected\), cos \(published\), l2",
     ):
         figures.layer_curves(tables[1], "swd", variant="corrected")
+
+
+def test_a_name_that_is_too_long_for_a_line_is_cut_after_an_underscore() -> None:
+    assert wrapped("vit_tiny_patch16_224 · mean/std", 20 / 11.5) == "vit_tiny_patch16_224\n· mean/std"
+    assert wrapped("vit_tiny_patch16_224", 18 / 11.5) == "vit_tiny_patch16_\n224"
+    assert wrapped("x" * 25 + " $", 10 / 11.5) == "x" * 10 + "\n" + "x" * 10 + "\n" + "xxxxx " + r"\$"
 
 
 def test_baselines_close_together_keep_their_names_apart() -> None:
