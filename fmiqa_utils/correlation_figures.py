@@ -28,7 +28,7 @@ from fmiqa_utils.drawing import (
     wrapped,
 )
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.names import GROUP, Key, key_of, measure_name, series_names
+from fmiqa_utils.names import GROUP, Key, key_of, measure_name, series_names, shortened
 
 STATISTIC_NAMES = {
     "srcc": "SRCC",
@@ -39,6 +39,7 @@ STATISTIC_NAMES = {
 }
 GRID = {"plcc": "PLCC, raw", "plcc_fit4": "PLCC, logistic", "krcc": "KRCC", "srcc_within": "SRCC within refs"}
 MARKS = {"published": "o", "corrected": "D", "both": "o"}
+HEAD = 44  # characters of a column's name in the heat map
 BANDS = 3  # series: with more, bands would hide one another
 ROWS = 32  # of intervals in one panel; more are split by series
 BEYOND = 0.14  # of the depth axis: how far right of the last block the embedding stands
@@ -106,7 +107,8 @@ def layer_curves(
     for a distance or form that the table does not have.
     """
     curves = _curves(table, distance, variant)
-    figure, ax = plt.subplots(figsize=(FULL * 0.75, 2.9))
+    width = FULL * (0.75 if len(curves.keys) <= 4 else 1)  # a long legend needs its columns
+    figure, ax = plt.subplots(figsize=(width, 2.9))
     _draw_curves(ax, curves, statistic, bands=len(curves.keys) <= BANDS)
     _draw_baselines(ax, table[table["feature"] == "image"], statistic)
     _depth_axis(ax, curves, small=False)
@@ -288,12 +290,15 @@ def _interval_panels(
     )
     places = {g: [i for i, own in enumerate(groups) if own == g] for g in heads}
     columns = min(3, len(heads))
-    lines = -(-len(heads) // columns)
-    tallest = [max(len(places[g]) for g in heads[r * columns : (r + 1) * columns]) for r in range(lines)]
+    room = FULL / columns - 0.15 - 0.055 * max(map(len, labels))  # inches beside the rows' names
+    titles = [wrapped(head or "image metrics", room, 7) for head in heads]
+    starts = range(0, len(heads), columns)
+    tallest = [max(len(places[g]) for g in heads[i : i + columns]) for i in starts]
+    lines = [1 + max(t.count("\n") for t in titles[i : i + columns]) for i in starts]
     figure, axes = plt.subplots(
-        lines,
+        len(starts),
         columns,
-        figsize=(FULL, 0.6 + sum(0.55 + 0.155 * t for t in tallest)),
+        figsize=(FULL, 0.6 + sum(0.4 + 0.155 * t + 0.13 * n for t, n in zip(tallest, lines, strict=True))),
         sharex=True,
         squeeze=False,
         gridspec_kw={"height_ratios": [0.3 + 0.155 * t for t in tallest]},
@@ -301,7 +306,7 @@ def _interval_panels(
     for i, (ax, head) in enumerate(zip(axes.flat, heads, strict=False)):
         rows = places[head]
         _intervals(ax, table.iloc[rows], [labels[i] for i in rows], statistic, tallest[i // columns])
-        ax.set_title(wrapped(head or "image metrics", FULL / columns - 0.9, 7), fontsize=7)
+        ax.set_title(titles[i], fontsize=7)
         ax.tick_params(axis="y", labelsize=6.3)
         ax.tick_params(labelbottom=True)
     for ax in list(axes.flat)[len(heads) :]:
@@ -338,11 +343,12 @@ def type_heatmap(table: pd.DataFrame, title: str) -> Figure:
     columns = table.mean().sort_values(ascending=False, kind="stable").index
     sorted_table = table.loc[order, columns].astype(float)
     shown = sorted_table.set_axis([wrapped(i, 2.2, 7.5) for i in order]).set_axis(
-        [wrapped(c, 1.6, 7.5) for c in columns], axis=1
+        [plain_text(shortened(str(c), HEAD)) for c in columns], axis=1
     )
-    deepest = max(name.count("\n") + 1 for name in shown.index)
-    size = (min(FULL, 3.2 + 0.42 * shown.shape[1]), 1.4 + max(0.2, 0.15 * deepest) * len(shown))
-    figure, ax = plt.subplots(figsize=size)
+    heads = max(len(name) for name in shown.columns) * 0.068  # inches
+    width = 3.2 + 0.42 * shown.shape[1]
+    body = max(1.1, 0.19 * sum(name.count("\n") + 1 for name in shown.index))
+    figure, ax = plt.subplots(figsize=(min(FULL, width), body + heads + 0.35))
     known = shown.to_numpy()[np.isfinite(shown.to_numpy())]
     if not len(known):
         say(ax, NOTHING)
@@ -355,7 +361,7 @@ def type_heatmap(table: pd.DataFrame, title: str) -> Figure:
             fmt=".2f",
             annot_kws={"size": 5.8},
             linewidths=0.4,
-            cbar_kws={"label": "SRCC, higher is better", "shrink": 0.7},
+            cbar_kws={"label": "SRCC, higher is better" if body > 2 else "SRCC", "shrink": 0.9},
         )
         ax.set(xlabel="", ylabel="")
         ax.tick_params(length=0, labeltop=True, labelbottom=False)

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from fmiqa_utils.names import Key
 
@@ -29,7 +29,8 @@ FAMILY_COLOURS = {  # Okabe and Ito's palette, safe for colour-blind readers
 }
 DASHES = ("-", "--", "-.", ":", (0, (7, 2)), (0, (4, 1, 1, 1, 1, 1)))  # of the models of one family
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
-PER_INCH = 13.5  # characters of the largest bold text
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+PER_INCH = 11.5  # characters of the largest bold text
 
 
 class Look(NamedTuple):
@@ -99,7 +100,17 @@ def plain_text(text: object) -> str:
 def wrapped(text: object, inches: float, size: float = 9) -> str:
     """`plain_text` in lines that fit into `inches` at `size` points."""
     width = max(8, int(inches * PER_INCH * 9 / size))
-    return textwrap.fill(" ".join(str(text).split()), width).replace("$", r"\$")
+    pieces = [piece for word in str(text).split() for piece in _pieces(word, width)]
+    lines = textwrap.fill(" ".join(pieces), width, break_on_hyphens=False)
+    return lines.replace("$", r"\$")
+
+
+def _pieces(word: str, width: int) -> list[str]:
+    """A word that does not fit on a line, cut after an underscore, dot, dash or slash where it has one."""
+    if len(word) <= width:
+        return [word]
+    cut = max(word.rfind(mark, 0, width) for mark in "_.-/") + 1 or width
+    return [word[:cut], *_pieces(word[cut:], width)]
 
 
 def set_title(figure: Figure, text: str) -> None:
@@ -156,18 +167,28 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     return [float(v) for v in result]
 
 
-def distance_axis(ax: Axes, values: np.ndarray) -> None:
+def distance_axis(ax: Axes, values: np.ndarray, ticks: int = 5) -> None:
     """A logarithmic x axis for distances that span a decade or more, linear below the smallest where some are 0."""
     known = values[np.isfinite(values)]
     positive = known[known > 0]
-    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_locator(MaxNLocator(ticks - 1))
     if len(positive) < len(known) * 0.5 or len(positive) == 0 or positive.max() < 10 * positive.min():
         return
     if len(positive) < len(known) or (known < 0).any():
         ax.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.5)
+        first, last = np.log10([positive.min(), positive.max()])
+        powers = np.unique(np.linspace(np.ceil(first), np.floor(last), max(ticks - 2, 1)).round())
+        ax.set_xticks([0, *(10.0**powers)])
     else:
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_major_locator(LogLocator(numticks=ticks))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_major_formatter(FuncFormatter(_power))
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float, _: object = None) -> str:
+    """0.001, 10 and 10⁻⁵, in plain letters."""
+    if value == 0 or 1e-4 < abs(value) < 1e4:
+        return f"{value:g}"
+    return f"10{str(round(np.log10(value))).translate(RAISED)}"

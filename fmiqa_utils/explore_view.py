@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fmiqa_utils.drawing import FULL, family_colour
+from fmiqa_utils.drawing import FULL, add_legend, distance_axis, family_colour
 from fmiqa_utils.features import WINDOW, window_boxes
 from fmiqa_utils.names import measure_name
 
@@ -41,8 +41,10 @@ def pair_view(
         for ax, image, name in zip(top, images, ("reference", "distorted"), strict=False):
             _image_with_windows(ax, image, name)
         _heat_map(top[2], images[1], maps, layer, same_scale)
-    _curve(figure.add_subplot(grid[1, :3]), curves, pair_id, layer, backbone, distance)
+    curve = figure.add_subplot(grid[1, :3])
+    _curve(curve, curves, pair_id, layer, backbone, distance)
     _scatter(figure.add_subplot(grid[1, 3:]), curves[layer], labels, pair_id, backbone, distance, layer)
+    add_legend(figure, *curve.get_legend_handles_labels())
     return figure
 
 
@@ -84,7 +86,6 @@ def _curve(ax: Axes, curves: pd.DataFrame, pair_id: str, layer: int, backbone: s
         ax.set_yscale("log")
     ax.set(xlabel="block", ylabel=f"{measure_name(distance)} distance")
     ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-    ax.legend(fontsize=6.5, loc="best")
 
 
 def _scatter(
@@ -93,6 +94,7 @@ def _scatter(
     rank = values.rank(method="min")[pair_id]
     ax.scatter(values, labels.loc[values.index], s=6, alpha=0.35, color=family_colour(backbone), lw=0)
     ax.scatter([values[pair_id]], [labels[pair_id]], s=40, color=MARK, zorder=3)
+    distance_axis(ax, values.to_numpy(float))
     ax.set(xlabel=f"{measure_name(distance)} distance in block {layer}", ylabel="label, higher is better")
     ax.set_title(
         "this pair has no score"

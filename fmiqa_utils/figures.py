@@ -213,7 +213,12 @@ def label_scatter(
         lines, columns, figsize=(width, 0.75 + 1.95 * lines), squeeze=False, sharey=True
     )
     for ax, (key, mine, rows) in zip(axes.flat, panels, strict=False):
-        _scatter(ax, rows.merge(run.pairs[["pair_id", "label", "quality"]], on="pair_id"), key)
+        _scatter(
+            ax,
+            rows.merge(run.pairs[["pair_id", "label", "quality"]], on="pair_id"),
+            key,
+            5 if columns < 3 else 3,
+        )
         name = names[key] if not isinstance(feature, Mapping) else f"{names[key]}, {feature_name(mine)}"
         ax.set_title(wrapped(name, (width - 0.5) / columns - 0.15, 7.5), fontsize=7.5)
     for ax in list(axes.flat)[len(panels) :]:
@@ -225,7 +230,7 @@ def label_scatter(
     better = "lower" if kind == "dmos" else "higher"
     figure.supylabel(f"label ({plain_text(kind)}, {better} is better)", fontsize=8.5)
     figure.supxlabel(f"{measure_name(distance)} distance (larger is more distorted)", fontsize=8.5)
-    where = "each series in its own block" if isinstance(feature, Mapping) else feature_name(feature)
+    where = "each model in its own block" if isinstance(feature, Mapping) else feature_name(feature)
     set_title(figure, f"{where[0].upper()}{where[1:]}, {measure_name(distance)}")
     return figure
 
@@ -244,7 +249,7 @@ def _scores(run: Run, feature: object, distance: str, variant: str, key: Key | N
     return rows if key is None else rows[[key_of(k) == key for k in rows[GROUP].itertuples(index=False)]]
 
 
-def _scatter(ax: Axes, rows: pd.DataFrame, key: Key) -> None:
+def _scatter(ax: Axes, rows: pd.DataFrame, key: Key, ticks: int) -> None:
     """Points, trend and SRCC of one series; above the points there is room for the text."""
     known = rows.dropna(subset=["value"])
     if known.empty:
@@ -252,7 +257,7 @@ def _scatter(ax: Axes, rows: pd.DataFrame, key: Key) -> None:
         return
     size = 7 if len(known) > 100 else 16
     ax.scatter(known["value"], known["label"], s=size, alpha=0.5, linewidth=0, color=family_colour(key[0]))
-    distance_axis(ax, known["value"].to_numpy(float))
+    distance_axis(ax, known["value"].to_numpy(float), ticks)
     bins = min(BINS, len(known) // PER_BIN)
     if bins > 2:
         parts = np.array_split(

@@ -68,7 +68,7 @@ def series_names(table: pd.DataFrame) -> dict[Key, str]:
         ]
         for key in keys
     }
-    names = {key: " · ".join([_shortened(short_name(key[0])), *words[key]]) for key in keys}
+    names = {key: " · ".join([shortened(short_name(key[0])), *words[key]]) for key in keys}
     counts = Counter(names.values())
     return {
         key: name if counts[name] == 1 else " · ".join([key[0], *words[key]]) for key, name in names.items()
@@ -110,9 +110,9 @@ def row_names(table: pd.DataFrame, names: dict[Key, str] | None = None) -> list[
     return [f"{s} · {m}" if s else m for s, m in zip(series, measures, strict=True)]
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str, longest: int = LONGEST) -> str:
     """`name` without its middle where it is too long for a figure; its end tells models apart as much as its start."""
-    if len(name) <= LONGEST:
+    if len(name) <= longest:
         return name
-    half = (LONGEST - 1) // 2
-    return f"{name[: LONGEST - 1 - half]}…{name[-half:]}"
+    half = (longest - 1) // 2
+    return f"{name[: longest - 1 - half]}…{name[-half:]}"

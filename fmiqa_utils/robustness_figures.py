@@ -21,6 +21,7 @@ from fmiqa_utils.drawing import (
     add_legend,
     looks,
     plain_text,
+    say,
     set_title,
     wrapped,
 )
@@ -44,7 +45,7 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
     styles = _styles(table)
     apart = len(series_keys(table)) > MODELS
     parts = _parts(table) if apart else {"": table}
-    size = (FULL * (0.4 + 0.2 * len(kinds)), 2.0 * len(parts) + 0.35)
+    size = (FULL if apart else FULL * (0.4 + 0.2 * len(kinds)), 2.0 * len(parts) + 0.35)
     figure, axes = plt.subplots(
         len(parts), len(kinds), figsize=size, sharey=True, sharex="col", squeeze=False
     )
@@ -73,11 +74,15 @@ def change_boxes(ratios: pd.DataFrame, title: str) -> Figure:
     order = {kind: i for i, kind in enumerate(UNITS)}
     moves = sorted(set(zip(ratios["kind"], ratios["amount"], strict=True)), key=lambda m: (order[m[0]], m[1]))
     series, styles = list(dict.fromkeys(ratios["series"])), _styles(ratios)
+    positive = ratios["ratio"][ratios["ratio"] > 0]
+    if positive.empty:
+        figure, ax = plt.subplots(figsize=(FULL, 1.2))
+        say(ax, "No pair has both a moved and an unmoved distance above 0.")
+        return figure
     columns = min(len(moves), ACROSS)
     lines = -(-len(moves) // columns)
     size = (FULL, (0.4 + 0.24 * len(series)) * lines + 0.75)
     figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
-    positive = ratios["ratio"][ratios["ratio"] > 0]
     for ax, (kind, amount) in zip(axes.flat, moves, strict=False):
         own = ratios[(ratios["kind"] == kind) & (ratios["amount"] == amount)]
         values = [own["ratio"][own["series"] == s].dropna().to_numpy(float) for s in series]
@@ -89,13 +94,7 @@ def change_boxes(ratios: pd.DataFrame, title: str) -> Figure:
     first = axes.flat[0]
     first.set_yticks(range(len(series)), [plain_text(s) for s in series])
     first.set_ylim(len(series) - 0.5, -0.5)
-    if len(positive):
-        _ratio_axis(first, float(positive.min()), float(positive.max()))
-    else:
-        first.set_xlim(0, 2)
-        figure.text(
-            0.5, 0.3, "No pair has both a moved and an unmoved distance above 0.", ha="center", size=8
-        )
+    _ratio_axis(first, float(positive.min()), float(positive.max()))
     figure.supxlabel("distance after the move, relative to before", fontsize=8.5)
     set_title(figure, title)
     return figure

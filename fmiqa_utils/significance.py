@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm
-from statsmodels.stats.multitest import multipletests
 
 from fmiqa_utils.bootstrap import bootstrap_srcc, interval
 from fmiqa_utils.coefficients import FloatArray, same_rows, srcc
@@ -70,12 +69,16 @@ def paired_difference(
 
 
 def holm(p: ArrayLike) -> FloatArray:
-    """Holm's step-down adjustment of the p-values of one family; NaN stays NaN and counts for nothing."""
+    """Holm's step-down adjustment of the p-values of one family; NaN stays NaN and counts for nothing.
+
+    The i-th smallest of m is multiplied by m − i + 1 and is no smaller than the one before it, and at most 1: Holm (1979).
+    """
     values = np.asarray(p, dtype=float)
     adjusted = np.full(values.shape, np.nan)
-    known = np.isfinite(values)
-    if known.any():
-        adjusted[known] = multipletests(values[known], method="holm")[1]
+    order = np.flatnonzero(np.isfinite(values))
+    order = order[np.argsort(values[order], kind="stable")]
+    stepped = values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return adjusted
 
 

@@ -31,27 +31,25 @@ def _recorded(drawn: list[Text]) -> Iterator[None]:
 def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
     """(text, its box in px) of everything written on the canvas."""
     texts: list[Text] = []
-    figure.canvas.draw()
+    figure.canvas.draw()  # the layout settles
     with _recorded(texts):
         figure.canvas.draw()
     return [(t.get_text(), Text.get_window_extent(t)) for t in texts]
 
 
-def clipped(figure: Figure) -> list[str]:
+def clipped(figure: Figure, boxes: list[tuple[str, Bbox]]) -> list[str]:
     """The texts and legends that leave the canvas."""
-    boxes = drawn_texts(figure)
-    boxes += [("legend", legend.get_window_extent()) for legend in figure.findobj(Legend)]
-    width, height = figure.bbox.width, figure.bbox.height
+    legends = [("legend", legend.get_window_extent()) for legend in figure.findobj(Legend)]
+    width, height = figure.bbox.width + TOUCH, figure.bbox.height + TOUCH
     return [
         name
-        for name, box in boxes
-        if box.x0 < -TOUCH or box.y0 < -TOUCH or box.x1 > width + TOUCH or box.y1 > height + TOUCH
+        for name, box in [*boxes, *legends]
+        if box.x0 < -TOUCH or box.y0 < -TOUCH or box.x1 > width or box.y1 > height
     ]
 
 
-def overlapping(figure: Figure) -> list[tuple[str, str]]:
+def overlapping(boxes: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
     """The pairs of texts whose boxes share more than `TOUCH`."""
-    boxes = drawn_texts(figure)
     return [
         (a, b)
         for i, (a, left) in enumerate(boxes)
@@ -70,10 +68,12 @@ def legend_covers_data(figure: Figure) -> bool:
 
 def assert_readable(figure: Figure) -> None:
     """No text or legend is cut by the canvas, no two texts overlap, no legend lies on data."""
-    assert drawn_texts(figure), "nothing is written"
-    assert clipped(figure) == []
-    assert overlapping(figure) == []
-    assert not legend_covers_data(figure)
+    boxes = drawn_texts(figure)
+    assert boxes, "nothing is written"
+    cut, over = clipped(figure, boxes), overlapping(boxes)
+    assert not cut, f"cut by the canvas: {cut}"
+    assert not over, f"one on the other: {over}"
+    assert not legend_covers_data(figure), "the legend lies on a panel"
 
 
 def legend_entries(figure: Figure) -> list[str]:

@@ -17,11 +17,7 @@ NORMALIZE = ("none", "model")
 TRANSFORMS = ("none", "tra-1", "sca-1", "rot-1")
 KINDS = ("blur", "noise")
 LEVELS = (1, 2)
-SIZES = (
-    (230, 224),
-    (300, 224),
-    (230, 240),
-)  # width and height in px, one reference each: 2, 2 and 4 windows, moved or not
+SIZES = ((230, 224), (300, 224), (240, 224))  # px, one reference each: two windows, moved or not
 MOVED = 6  # pairs scored under the transforms
 UNREADABLE = "r1_noise_2.png"
 

@@ -56,6 +56,8 @@ def test_holm_by_hand() -> None:
     # Sorted .01 .03 .04 times 3 2 1: .03 .06 .04, and never below the one before: .03 .06 .06.
     assert holm([0.04, 0.01, np.nan, 0.03]) == pytest.approx([0.06, 0.03, np.nan, 0.06], nan_ok=True)
     assert holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert holm([np.nan]) == pytest.approx([np.nan], nan_ok=True)
+    assert holm([]).size == 0
 
 
 def three_predictors(n_refs: int = 30) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:

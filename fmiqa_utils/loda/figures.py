@@ -73,7 +73,7 @@ def architecture(model: LoDa) -> Figure:
     ax.plot([40, 40, 69, 69], [34, 35.5, 35.5, 34], color=INK, lw=0.8)
     ax.text(54.5, 36, f"× {depth}", fontsize=7.5, ha="center", va="bottom")
     ax.text(95, 20.5, "quality\nin [−1, 1]", fontsize=6.5, ha="center", va="top")
-    for x, colour, text in ((64, FROZEN, "frozen"), (76, TRAINED, f"trained: {trained:,} parameters")):
+    for x, colour, text in ((62, FROZEN, "frozen"), (72, TRAINED, f"trained: {trained:,} parameters")):
         _box(ax, x, 5, 2.6, 2.6, "", colour)
         ax.text(x + 3.8, 6.3, text, fontsize=7, va="center")
     return figure
