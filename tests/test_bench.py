@@ -20,13 +20,12 @@ def test_window_forwards_are_those_of_the_datasets() -> None:
     assert window_forwards(1, 1, (224, 224)) == 2
 
 
-def test_bench_reports_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FMIQA_SCORES", str(tmp_path))
+def test_bench_reports_and_saves(folders: Path) -> None:
     words = ["bench", "--backbone", TINY, "--windows", "8", "--device", "cpu"]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.exception
     result = json.loads(done.stdout)
-    assert result == json.loads((tmp_path / "bench.json").read_text())
+    assert result == json.loads((folders / "scores" / "bench.json").read_text())
     assert result["ratio_published"] == pytest.approx(result["published_s"] / result["bare_s"])
     assert 1 < result["ratio_published"] < result["ratio_everything"]
     assert result["weights"] == "untrained"

@@ -1,7 +1,5 @@
 """The ablation: which models are trained, and what the figure shows."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -18,7 +16,7 @@ SRCC = {
 
 @pytest.fixture
 def result(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    def trained(table: pd.DataFrame, options: Options, *, splits: list[int], **how: object) -> list[dict]:
+    def trained(_table: pd.DataFrame, options: Options, *, splits: list[int], **how: object) -> list[dict]:
         assert how == {"device": "cpu"}
         values = SRCC[options.vit, options.inject]
         return [{"split": s, "folder": "f", "weights": options.weights, "srcc": values[s]} for s in splits]
@@ -40,13 +38,12 @@ def test_every_vit_is_trained_with_and_without_injection(result: pd.DataFrame) -
 
 
 def test_the_figure_shows_medians_and_ranges(
-    result: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: pd.DataFrame,
 ) -> None:
     (ax,) = ablate.ablation_figure(result, "title").axes
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.6, 0.8], [pytest.approx(0.3), 0.3]]
     ranges = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
     assert ranges == [[0.5, 0.7], [0.7, 0.9]]
-    monkeypatch.setenv("FMIQA_FIGURES", str(tmp_path))
     picture, table = ablate.save_ablation(result, "demo")
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert pd.read_csv(table)["srcc"].tolist() == result["srcc"].tolist()

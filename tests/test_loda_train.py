@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pictures import write_pairs
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -40,23 +41,14 @@ HOW = {"device": "cpu", "workers": 0, "progress": False}
 
 
 @pytest.fixture
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+def table(tmp_path: Path) -> pd.DataFrame:
     """Five references with three noisy images each."""
-    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("FMIQA_SCORES", str(tmp_path / "scores"))
-    rng, rows = np.random.default_rng(0), []
-    for r in range(5):
-        ref = np.kron(rng.integers(0, 256, (8, 10, 3)), np.ones((30, 30, 1)))
-        Image.fromarray(ref.astype(np.uint8)).save(tmp_path / f"r{r}.png")
-        for d in range(3):
-            noisy = np.clip(ref + rng.normal(0, 5 + 40 * d, ref.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(tmp_path / f"r{r}_{d}.png")
-            rows.append((f"r{r}.png", f"r{r}_{d}.png", 5.0 - 2 * d))
-    pd.DataFrame(rows, columns=["ref", "dist", "label"]).to_csv(tmp_path / "pairs.csv", index=False)
-    return load_labelled(f"csv:{tmp_path / 'pairs.csv'}", direction="higher")
+    csv = write_pairs(tmp_path, 5, (5, 45, 85), (240, 300), side=30)
+    return load_labelled(f"csv:{csv}", direction="higher")
 
 
-def test_splits_are_deterministic_disjoint_and_cover_all(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("table")
+def test_splits_are_deterministic_disjoint_and_cover_all(tmp_path: Path) -> None:
     many = pd.DataFrame({"dataset": "d", "ref": np.repeat([f"I{i:02}" for i in range(25)], 4)})
     splits = make_splits(many)
     assert splits == make_splits(many.sample(frac=1, random_state=0))
@@ -84,7 +76,8 @@ def test_a_split_that_shares_references_is_refused(table: pd.DataFrame, tmp_path
         read_splits(path, table)
 
 
-def test_too_few_images_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("table")
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
     pd.read_csv(tmp_path / "pairs.csv").head(9).to_csv(tmp_path / "few.csv", index=False)
     with pytest.raises(InputError, match="9 images of 3 references"):
         load_labelled(f"csv:{tmp_path / 'few.csv'}", direction="higher")
@@ -122,7 +115,8 @@ def test_a_crop_depends_on_seed_epoch_and_item_alone(table: pd.DataFrame) -> Non
     )
 
 
-def test_the_loss_is_over_the_whole_batch_however_little_fits(table: pd.DataFrame) -> None:
+@pytest.mark.usefixtures("table")
+def test_the_loss_is_over_the_whole_batch_however_little_fits() -> None:
     x, y = torch.randn(5, 3, 224, 224, generator=torch.Generator().manual_seed(0)), torch.arange(5.0)
     gradients = []
     for size in (5, 2):
@@ -252,7 +246,6 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         fit(parts, SMALL, tmp_path / "run", **HOW)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 0
     monkeypatch.undo()
-    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
     fit(parts, SMALL, tmp_path / "run", **HOW)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 1
 
@@ -276,7 +269,8 @@ def test_the_median_over_splits() -> None:
     assert shown.loc["krcc", "median"] == -0.2
 
 
-def test_train_and_predict_on_the_command_line(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("table")
+def test_train_and_predict_on_the_command_line(tmp_path: Path) -> None:
     models = ["--vit", SMALL.vit, "--cnn", SMALL.cnn, "--weights", "untrained"]
     words = ["loda", "train", "--dataset", f"csv:{tmp_path / 'pairs.csv'}", "--direction", "higher", *models]
     words += ["--epochs", "1", "--batch", "4", "--test-crops", "2", "--workers", "0", "--device", "cpu"]
