@@ -31,8 +31,10 @@ ALONE = (
 )  # they kill, wait, or measure time
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With pytest-xdist a file's tests share a process, and so do all that need the machine for themselves; those go first."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         group = "alone" if item.path.name in ALONE else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
@@ -61,16 +63,17 @@ def _written() -> dict[str, int]:
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folders(tmp_path: Path) -> Iterator[Path]:
     """The folder that holds this test's own data, scores, figures and reports; FMIQA_DATA and its kin say so.
 
     What a fixture of the file has set stays.
     """
     own = tmp_path.with_name(f"{tmp_path.name}-fmiqa")
-    for name in FOLDERS:
-        if os.environ.get(f"FMIQA_{name.upper()}") == NOWHERE:
-            monkeypatch.setenv(f"FMIQA_{name.upper()}", str(own / name))
-    return own
+    with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo what it has patched
+        for name in FOLDERS:
+            if os.environ.get(f"FMIQA_{name.upper()}") == NOWHERE:
+                patch.setenv(f"FMIQA_{name.upper()}", str(own / name))
+        yield own
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ def test_window_forwards_are_those_of_the_datasets() -> None:
     assert window_forwards(1, 1, (224, 224)) == 2
 
 
-def test_bench_reports_and_saves(folders: Path) -> None:
-    words = ["bench", "--backbone", TINY, "--windows", "8", "--device", "cpu"]
+def test_bench_reports_and_saves(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["bench", "--backbone", TINY, "--windows", "4", "--device", "cpu"]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.exception
     result = json.loads(done.stdout)
@@ -36,6 +36,7 @@ def test_bench_reports_and_saves(folders: Path) -> None:
     assert 0.1 < result["peak_rss_gb"] < 32
     assert result["hours"]["PIPAL"] == pytest.approx(93_600 / result["windows_per_s"] / 3600)
     assert {"torch", "python"} <= result["versions"].keys()
+    monkeypatch.setattr("fmiqa_utils.bench.bench", lambda *_, **__: result)  # measured once is enough
     shown = CliRunner().invoke(app, words)
     assert "published sweep" in shown.stdout
     assert "TID2013" in shown.stdout
