@@ -1,4 +1,4 @@
-# One environment, five verbs. `make` alone lists them.
+# One environment, six verbs. `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,11 +8,14 @@ DATASET ?= demo
 BACKBONE ?= auto
 WEIGHTS ?= auto
 
-.PHONY: help setup report test lab demo lint lock clean
+JOBS ?= 2
+
+.PHONY: help setup report test test-fast lab demo lint lock clean
 
 help:
 	@echo "make report   the demo dataset from photographs to reports/demo/index.html (DATASET= BACKBONE= WEIGHTS= pass through)"
-	@echo "make test     the whole test suite"
+	@echo "make test     the whole test suite, in JOBS=2 processes (TESTS= names files or options of pytest)"
+	@echo "make test-fast  the tests that take seconds and need no browser"
 	@echo "make lab      JupyterLab on notebooks/"
 	@echo "make demo     only the demo dataset"
 	@echo "make lint     ruff and mypy"
@@ -35,9 +38,14 @@ demo: $(READY)
 lab: $(READY)
 	@$(BIN)/fmiqa lab
 
-# One thread: on a busy machine, threads that wait for one another cost more than they bring to the tests' small models.
+# One thread a process: on a busy machine, threads that wait for one another cost more than they bring to the tests' small models.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
+
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST) $(TESTS)
+
+test-fast: $(READY)
+	$(PYTEST) -m 'not slow and not browser' $(TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -30,11 +30,6 @@ TOKENS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Backbone:
-    return load_backbone("timm:vit_tiny_patch16_224", "untrained")
-
-
 def image(seed: int = 0, batch: int = 2) -> torch.Tensor:
     return torch.rand(batch, 3, 224, 224, generator=torch.Generator().manual_seed(seed))
 

@@ -20,13 +20,12 @@ def test_window_forwards_are_those_of_the_datasets() -> None:
     assert window_forwards(1, 1, (224, 224)) == 2
 
 
-def test_bench_reports_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FMIQA_SCORES", str(tmp_path))
-    words = ["bench", "--backbone", TINY, "--windows", "8", "--device", "cpu"]
+def test_bench_reports_and_saves(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["bench", "--backbone", TINY, "--windows", "4", "--device", "cpu"]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.exception
     result = json.loads(done.stdout)
-    assert result == json.loads((tmp_path / "bench.json").read_text())
+    assert result == json.loads((folders / "scores" / "bench.json").read_text())
     assert result["ratio_published"] == pytest.approx(result["published_s"] / result["bare_s"])
     assert 1 < result["ratio_published"] < result["ratio_everything"]
     assert result["weights"] == "untrained"
@@ -37,6 +36,7 @@ def test_bench_reports_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert 0.1 < result["peak_rss_gb"] < 32
     assert result["hours"]["PIPAL"] == pytest.approx(93_600 / result["windows_per_s"] / 3600)
     assert {"torch", "python"} <= result["versions"].keys()
+    monkeypatch.setattr("fmiqa_utils.bench.bench", lambda *_, **__: result)  # measured once is enough
     shown = CliRunner().invoke(app, words)
     assert "published sweep" in shown.stdout
     assert "TID2013" in shown.stdout

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,62 +12,27 @@ from itertools import pairwise
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from pictures import pairs_of, write_pairs
 
 from fmiqa_utils.page import write_index, write_page
 from fmiqa_utils.paths import project_root
 from fmiqa_utils.runs import extract_run, load_run
 from fmiqa_utils.scorer import Settings
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
-    ),
-]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+pytestmark = pytest.mark.browser
 ARTIFACTS = project_root() / "test-artifacts"
 TINY = "timm:vit_tiny_patch16_224"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    ARTIFACTS.mkdir(exist_ok=True)
-    with sync_playwright() as p:
-        found = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def run(file_folders: Path) -> Path:
     """A saved run "seen" of two references with three distorted images each."""
-    folder = tmp_path_factory.mktemp("browser")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("FMIQA_SCORES", str(folder / "scores"))
-    from fmiqa_utils.datasets import load_pairs
-
-    rng, rows = np.random.default_rng(0), []
-    for r in range(2):
-        ref = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((28, 28, 1)))
-        Image.fromarray(ref.astype(np.uint8)).save(folder / f"r{r}.png")
-        for level in range(1, 4):
-            noisy = np.clip(ref + rng.normal(0, 20 * level, ref.shape), 0, 255)
-            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"r{r}_{level}.png")
-            rows.append((f"r{r}.png", f"r{r}_{level}.png", 5.0 - level - r / 10, "noise", level))
-    table = pd.DataFrame(rows, columns=["ref", "dist", "label", "distortion", "level"])
-    table.to_csv(folder / "pairs.csv", index=False)
-    pairs = load_pairs(f"csv:{folder / 'pairs.csv'}", direction="higher")
+    ARTIFACTS.mkdir(exist_ok=True)
+    pairs = pairs_of(write_pairs(file_folders / "images", 2, (20, 40, 60), (224, 224), side=28))
     extract_run("seen", pairs, [(TINY, "untrained")], settings=Settings(("l2", "cos")), device="cpu")
-    yield folder
-    patch.undo()
+    return file_folders
 
 
 def executed(folder: Path) -> Path:
@@ -97,7 +61,8 @@ def executed(folder: Path) -> Path:
     return path
 
 
-def test_the_report_page(browser, run: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.usefixtures("run")
+def test_the_report_page(browser, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     page_file = tmp_path / "index.html"
     write_page(page_file, load_run("seen"), [executed(tmp_path)])
     page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
@@ -138,7 +103,8 @@ def test_the_report_page(browser, run: Path, tmp_path: Path) -> None:  # type: i
     page.close()
 
 
-def test_the_index_of_several_runs(browser, run: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.usefixtures("run")
+def test_the_index_of_several_runs(browser, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "seen").mkdir()
     write_page(tmp_path / "seen" / "index.html", load_run("seen"), [executed(tmp_path)])
     index = write_index(tmp_path / "index.html", ["seen"], n_resamples=50)
@@ -175,6 +141,7 @@ with progress_bar("pairs") as update:
 @pytest.fixture
 def lab(run: Path, tmp_path: Path) -> Iterator[str]:
     """JupyterLab on a copy of notebook 00 and on one that counts; yields the address of a notebook without its name."""
+    assert (run / "scores" / "runs" / "seen.json").is_file()
     port = free_port()
     notebook = nbformat.read(project_root() / "notebooks" / "00_start_here.ipynb", 4)
     for cell in notebook.cells:
@@ -207,7 +174,6 @@ def lab(run: Path, tmp_path: Path) -> Iterator[str]:
     environment = os.environ | {
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
         "HOME": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
     }
     log = (tmp_path / "lab.log").open("w")
     server = subprocess.Popen(

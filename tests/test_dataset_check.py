@@ -14,15 +14,6 @@ from fmiqa_utils.dataset_readers import LIVE_FOLDERS
 from fmiqa_utils.dataset_registry import DATASETS
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, where every dataset of this file is built and searched for."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("FMIQA_DATA", str(folder))
-    return folder
-
-
 def image_file(path: Path, width: int = 240, height: int = 230, seed: int = 0) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,15 +23,6 @@ from fmiqa_utils.datasets import (
 from fmiqa_utils.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, where every dataset of this file is built and searched for."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("FMIQA_DATA", str(folder))
-    return folder
-
-
 @pytest.mark.parametrize("name", layouts.PAIRS)
 def test_every_pair_is_there_once_with_files_that_exist(data: Path, name: str) -> None:
     root = layouts.PAIRS[name](data)

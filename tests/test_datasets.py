@@ -10,15 +10,6 @@ from fmiqa_utils.datasets import dataset_overview, dataset_root, label_note, loa
 from fmiqa_utils.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, where every dataset of this file is built and searched for."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("FMIQA_DATA", str(folder))
-    return folder
-
-
 def test_missing_images_are_listed_and_counted(data: Path) -> None:
     root = layouts.build_tid2013(data)
     for level in range(1, 6):

@@ -49,7 +49,7 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
-def stop(done: int, total: int) -> None:
+def stop(done: int, _total: int) -> None:
     if done:
         raise KeyboardInterrupt
 
@@ -175,7 +175,7 @@ def test_two_builds_at_once_are_one(tmp_path, monkeypatch):
 
 
 def test_full_disk_before_and_while_writing(tmp_path, monkeypatch):
-    def full(image, path):
+    def full(*_):
         raise OSError(ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -196,6 +196,5 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "holiday.png").read_bytes() == b"mine"
 
 
-def test_default_folder_follows_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("FMIQA_DATA", str(tmp_path))
-    assert build_demo() == tmp_path / "demo"
+def test_default_folder_follows_the_environment(data):
+    assert build_demo() == data / "demo"

@@ -12,17 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import torch
-from PIL import Image
+from pictures import pairs_of, write_pairs
 
 from fmiqa_utils import engine_ray, engines
-from fmiqa_utils.backbones import load_backbone
 from fmiqa_utils.chunks import Chunk
-from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.engine_pool import process_pool
 from fmiqa_utils.engine_ray import ray_actors
 from fmiqa_utils.engines import Done, Engine, Spec, Trials, serial
@@ -38,25 +34,8 @@ needs_ray = pytest.mark.skipif(
 
 
 @pytest.fixture
-def scorer() -> Iterator[Scorer]:
-    """One thread, as the workers have: how a sum is split over threads may change its last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Scorer(load_backbone(SPEC.backbone, "untrained"), SPEC.settings)
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def pairs(tmp_path: Path) -> pd.DataFrame:
-    rng, rows = np.random.default_rng(0), []
-    for r in range(6):
-        ref = rng.integers(0, 256, (224, 240, 3), dtype=np.uint8)
-        Image.fromarray(ref).save(tmp_path / f"r{r}.png")
-        for d in range(2):
-            Image.fromarray(ref // (2 + d)).save(tmp_path / f"d{r}_{d}.png")
-            rows.append((f"r{r}.png", f"d{r}_{d}.png", float(r + d)))
-    pd.DataFrame(rows, columns=["ref", "dist", "label"]).to_csv(tmp_path / "pairs.csv", index=False)
-    return load_pairs(f"csv:{tmp_path / 'pairs.csv'}", direction="higher")
+    return pairs_of(write_pairs(tmp_path, 6))
 
 
 def shards(folder: Path) -> dict[str, bytes]:
@@ -99,7 +78,6 @@ def poison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         patch.setenv("FMIQA_TEST_POISON", str(folder / "poison.json"))
-        patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")
         yield folder / "poison.json"
 
@@ -117,10 +95,10 @@ def check_set_aside(folder: Path, serial: Path, why_killed: str) -> None:
     failures = read_failures(folder).set_index("pair_id")["reason"].to_dict()
     raised = "failed 3 times: RuntimeError: a bit has flipped"
     assert failures == {
-        "d1_0.png": why_killed,
-        "d1_1.png": why_killed,
-        "d4_0.png": raised,
-        "d4_1.png": raised,
+        "r1_0.png": why_killed,
+        "r1_1.png": why_killed,
+        "r4_0.png": raised,
+        "r4_1.png": raised,
     }
     assert len(read_scores(folder)) == 12 * 29
     here, there = shards(folder), shards(serial)
@@ -160,8 +138,9 @@ def test_a_pool_writes_the_same_bytes(pairs: pd.DataFrame, scorer: Scorer, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("poison", "poisoned")
 def test_a_pool_sets_aside_the_chunk_to_blame_and_no_other(
-    pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path, poison: Path, poisoned: None
+    pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path
 ) -> None:
     run(pairs, scorer, tmp_path / "serial")
     said: list[str] = []
@@ -266,7 +245,7 @@ def test_a_killed_driver_leaves_no_process_and_goes_on_where_it_was(
 
 
 @pytest.fixture(scope="module")
-def cluster(poison: Path) -> Iterator[Any]:
+def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
@@ -305,7 +284,8 @@ class TestCluster:
             assert {p.pid for p in self.actors()} == before
         assert shards(tmp_path / "ray") == shards(tmp_path / "again") == shards(tmp_path / "serial")
 
-    def test_workers_import_no_jupyterlab(self, cluster: Any) -> None:
+    @pytest.mark.usefixtures("cluster")
+    def test_workers_import_no_jupyterlab(self) -> None:
         import ray
 
         @ray.remote
@@ -333,8 +313,9 @@ class TestCluster:
         assert "InputError: Ray cannot be used (" in last
         assert "is its token in ~/.ray/auth_token" in last
 
+    @pytest.mark.usefixtures("poisoned")
     def test_the_chunk_to_blame_is_set_aside_and_no_other(
-        self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path, poisoned: None
+        self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path
     ) -> None:
         run(pairs, scorer, tmp_path / "serial")
         with ray_actors(2, address=cluster.address) as workers:

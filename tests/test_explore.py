@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import blocks, pairs_of
 from PIL import Image
 
 from fmiqa_utils import explore
@@ -22,14 +23,13 @@ TINY = "timm:vit_tiny_patch16_224"
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(file_folders: Path) -> Path:
     """A saved run "seen": two references, two distortions at two levels each; the distortion is in the top left corner."""
-    folder = tmp_path_factory.mktemp("seen")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("FMIQA_SCORES", str(folder / "scores"))
+    folder = file_folders / "images"
+    folder.mkdir()
     rng, rows = np.random.default_rng(0), []
     for r in range(2):
-        ref = np.kron(rng.integers(0, 256, (8, 9, 3)), np.ones((30, 30, 1))).astype(np.uint8)
+        ref = blocks(240, 270, 30, rng)
         Image.fromarray(ref).save(folder / f"r{r}.png")
         for kind in ("dark", "noise"):
             for level in (1, 2):
@@ -45,10 +45,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows.append((f"r{r}.png", name, 5.0 - level, kind, level))
     columns = ["ref", "dist", "label", "distortion", "level"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "pairs.csv", index=False)
-    pairs = load_pairs(f"csv:{folder / 'pairs.csv'}", direction="higher")
+    pairs = pairs_of(folder / "pairs.csv")
     extract_run("seen", pairs, [(TINY, "untrained")], settings=Settings(("l2", "cos", "jsd")), device="cpu")
-    yield folder
-    patch.undo()
+    return folder
 
 
 def choices(explorer: Explorer, name: str) -> list[str]:
@@ -59,7 +58,8 @@ def choices(explorer: Explorer, name: str) -> list[str]:
     )
 
 
-def test_the_controls_offer_what_the_run_holds(images: Path) -> None:
+@pytest.mark.usefixtures("images")
+def test_the_controls_offer_what_the_run_holds() -> None:
     explorer = Explorer("seen", device="cpu")
     assert choices(explorer, "ref") == ["r0.png", "r1.png"]
     assert choices(explorer, "distortion") == ["dark", "noise"]
@@ -75,7 +75,8 @@ def test_the_controls_offer_what_the_run_holds(images: Path) -> None:
     assert explorer.pair["distortion"] == "noise"  # kept, for r1 has it too
 
 
-def test_every_control_changes_the_picture(images: Path) -> None:
+@pytest.mark.usefixtures("images")
+def test_every_control_changes_the_picture() -> None:
     explorer = Explorer("seen", device="cpu")
     assert explore("seen", device="cpu").children[2].value == explorer.image.value
     for name, value in (
@@ -93,7 +94,8 @@ def test_every_control_changes_the_picture(images: Path) -> None:
     assert explorer.image.value[:4] == b"\x89PNG"
 
 
-def test_maps_are_kept_and_see_the_corner(images: Path) -> None:
+@pytest.mark.usefixtures("images")
+def test_maps_are_kept_and_see_the_corner() -> None:
     explorer = Explorer("seen", device="cpu")
     (kinds,) = explorer._maps.values()
     first = kinds["l2"]

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pictures import pairs_of, write_pairs
 from PIL import Image
 from typer.testing import CliRunner
 
-from fmiqa_utils.backbones import load_backbone
+from fmiqa_utils.backbones import Backbone
 from fmiqa_utils.cli import app
-from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extract import run
 from fmiqa_utils.runs import extract_run
@@ -27,27 +27,13 @@ TINY = "timm:vit_tiny_patch16_224"
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Scorer:
-    return Scorer(load_backbone(TINY, "untrained"), Settings(("l2", "cos")), batch=3)
+def scorer(tiny: Backbone) -> Scorer:
+    return Scorer(tiny, Settings(("l2", "cos")), batch=3)
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Two references with two distorted images each, 224 × 240 px, and their CSV."""
-    rng, rows = np.random.default_rng(0), []
-    for r in range(2):
-        ref = rng.integers(0, 256, (224, 240, 3), dtype=np.uint8)
-        Image.fromarray(ref).save(tmp_path / f"r{r}.png")
-        for d in range(2):
-            noise = rng.normal(0, 10 * (d + 1), ref.shape)
-            Image.fromarray(np.clip(ref + noise, 0, 255).astype(np.uint8)).save(tmp_path / f"r{r}_{d}.png")
-            rows.append((f"r{r}.png", f"r{r}_{d}.png", 5.0 - d - r / 10))
-    pd.DataFrame(rows, columns=["ref", "dist", "label"]).to_csv(tmp_path / "pairs.csv", index=False)
-    return tmp_path / "pairs.csv"
-
-
-def pairs_of(table: Path) -> pd.DataFrame:
-    return load_pairs(f"csv:{table}", direction="higher")
+    return write_pairs(tmp_path)
 
 
 def shard_bytes_of(folder: Path) -> dict[str, bytes]:
@@ -130,7 +116,7 @@ def test_failures_are_rows_and_are_counted(scorer: Scorer, table: Path, tmp_path
 
 
 def test_killed_run_goes_on_to_the_same_bytes(table: Path, tmp_path: Path) -> None:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def extract(name: str) -> subprocess.Popen:
         command = f"import sys; from fmiqa_utils.cli import main; sys.argv[1:] = {arguments!r}; main()"
@@ -176,9 +162,7 @@ def test_bad_input_is_one_line_and_exit_2(words: list[str], said: str) -> None:
         "-c",
         f"import sys; from fmiqa_utils.cli import main; sys.argv[1:] = {words!r}; main()",
     ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -187,7 +171,7 @@ def test_bad_input_is_one_line_and_exit_2(words: list[str], said: str) -> None:
 
 def test_a_file_under_two_names_is_done_after_one_run(scorer: Scorer, table: Path, tmp_path: Path) -> None:
     rows = pd.read_csv(table)
-    rows.loc[len(rows)] = ["r0.png", "r0.png", 9.0]  # the reference beside itself
+    rows.loc[len(rows)] = ["r0.png", "r0.png", 9.0, "none", 0]  # the reference beside itself
     rows.to_csv(table, index=False)
     out = tmp_path / "out"
     run(pairs_of(table), scorer, out)

@@ -9,16 +9,15 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from pictures import pairs_of, write_pairs
 from PIL import Image
 from typer.testing import CliRunner
 
 from fmiqa_utils import scores as store
 from fmiqa_utils.backbones import load_backbone
 from fmiqa_utils.cli import app
-from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extract import run
 from fmiqa_utils.scorer import Scorer, Settings
@@ -26,28 +25,6 @@ from fmiqa_utils.scorer import Scorer, Settings
 TINY = "timm:vit_tiny_patch16_224"
 KILLS = 20
 WORDS = ["--direction", "higher", "--backbone", TINY, "--weights", "untrained", "--device", "cpu"]
-
-
-def write_pairs(folder: Path, refs: int) -> Path:
-    """`refs` references of 224 × 224 px with one distorted image each, and their CSV."""
-    rng, rows = np.random.default_rng(0), []
-    for r in range(refs):
-        ref = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
-        Image.fromarray(ref).save(folder / f"r{r}.png")
-        Image.fromarray(ref // 2).save(folder / f"d{r}.png")
-        rows.append((f"r{r}.png", f"d{r}.png", float(r)))
-    table = folder / "pairs.csv"
-    pd.DataFrame(rows, columns=["ref", "dist", "label"]).to_csv(table, index=False)
-    return table
-
-
-def pairs_of(table: Path) -> pd.DataFrame:
-    return load_pairs(f"csv:{table}", direction="higher")
-
-
-@pytest.fixture(scope="module")
-def scorer() -> Scorer:
-    return Scorer(load_backbone(TINY, "untrained"), Settings(("l2", "cos")))
 
 
 # One process imports torch once and forks: a kill costs a fork, not an import.
@@ -97,14 +74,14 @@ print(json.dumps({"killed": killed, "between": between, "again": again}))
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> None:
-    table = write_pairs(tmp_path, refs=150)
+    table = write_pairs(tmp_path, 150, (20,), (224, 224))
     command = [sys.executable, "-c", KILLING, str(table), str(tmp_path / "whole"), str(tmp_path / "broken")]
     done = subprocess.run(
         [*command, str(KILLS)],
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["killed"] == KILLS
@@ -145,7 +122,7 @@ def test_a_second_run_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_was_finished(
     scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, out, written = write_pairs(tmp_path, refs=3), tmp_path / "out", []
+    table, out, written = write_pairs(tmp_path, 3, (20,), (224, 224)), tmp_path / "out", []
 
     def fsync(handle: int) -> None:
         written.append(handle)
@@ -166,14 +143,14 @@ def test_a_full_disk_keeps_what_was_finished(
 def test_an_output_that_cannot_be_a_folder_is_named(scorer: Scorer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/out cannot be written"):
-        run(pairs_of(write_pairs(tmp_path, refs=1)), scorer, tmp_path / "file" / "out")
+        run(pairs_of(write_pairs(tmp_path, 1, (20,), (224, 224))), scorer, tmp_path / "file" / "out")
 
 
 def test_nan_from_the_model_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     broken = Scorer(load_backbone(TINY, "untrained"), Settings(("l2", "cos")))
     broken.backbone.model.blocks[3].mlp.fc1.weight.data[0, 0] = torch.nan  # type: ignore[index,union-attr]
     out = tmp_path / "out"
-    manifest = run(pairs_of(write_pairs(tmp_path, refs=2)), broken, out)
+    manifest = run(pairs_of(write_pairs(tmp_path, 2, (20,), (224, 224))), broken, out)
     assert manifest["failures"] == 2
     assert set(store.read_failures(out)["reason"]) == {f"{TINY} returned values that are not finite"}
     assert store.read_scores(out)["value"].isna().all()
@@ -181,7 +158,7 @@ def test_nan_from_the_model_is_a_failure_with_its_reason(tmp_path: Path) -> None
 
 def spoil(table: Path, kind: str) -> None:
     """Make the first distorted image one that cannot be scored."""
-    path = table.parent / "d0.png"
+    path = table.parent / "r0_0.png"
     image = Image.open(path).convert("RGB")
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:20_000])
@@ -216,32 +193,31 @@ REASONS = {
 
 @pytest.mark.parametrize("kind", REASONS)
 def test_a_bad_image_is_a_row_with_its_reason(scorer: Scorer, tmp_path: Path, kind: str) -> None:
-    table = write_pairs(tmp_path, refs=2)
+    table = write_pairs(tmp_path, 2, (20,), (224, 224))
     spoil(table, kind)
     manifest = run(pairs_of(table), scorer, tmp_path / "out")
     failures = store.read_failures(tmp_path / "out")
     assert manifest["failures"] == 1
-    assert failures["pair_id"].tolist() == ["d0.png"]
+    assert failures["pair_id"].tolist() == ["r0_0.png"]
     assert REASONS[kind] in failures["reason"][0]
     scored = store.read_scores(tmp_path / "out").set_index("pair_id")["value"]
-    assert scored["d0.png"].isna().all()
-    assert scored["d1.png"].notna().all()
+    assert scored["r0_0.png"].isna().all()
+    assert scored["r1_0.png"].notna().all()
 
 
 @pytest.mark.parametrize("kind", ["grey", "palette", "opaque alpha"])
 def test_an_image_that_is_rgb_by_another_name_is_scored(scorer: Scorer, tmp_path: Path, kind: str) -> None:
-    table = write_pairs(tmp_path, refs=1)
-    image = Image.open(tmp_path / "d0.png")
+    table = write_pairs(tmp_path, 1, (20,), (224, 224))
+    image = Image.open(tmp_path / "r0_0.png")
     modes = {"grey": "L", "palette": "P", "opaque alpha": "RGBA"}
-    image.convert(modes[kind]).save(tmp_path / "d0.png")
+    image.convert(modes[kind]).save(tmp_path / "r0_0.png")
     assert run(pairs_of(table), scorer, tmp_path / "out")["failures"] == 0
 
 
 def test_failures_are_counted_on_the_console_and_strict_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("FMIQA_SCORES", str(tmp_path / "scores"))
-    table = write_pairs(tmp_path, refs=2)
+    table = write_pairs(tmp_path, 2, (20,), (224, 224))
     spoil(table, "text")
     command = ["extract", "--dataset", f"csv:{table}", *WORDS, "--distance", "l2", "--run", "r"]
     done = CliRunner().invoke(app, command)
@@ -254,18 +230,17 @@ def test_failures_are_counted_on_the_console_and_strict_stops(
 
 
 def test_a_missing_file_stops_the_run_before_it_starts(tmp_path: Path) -> None:
-    table = write_pairs(tmp_path, refs=2)
-    (tmp_path / "d1.png").unlink()
-    with pytest.raises(InputError, match=r"d1\.png"):
+    table = write_pairs(tmp_path, 2, (20,), (224, 224))
+    (tmp_path / "r1_0.png").unlink()
+    with pytest.raises(InputError, match=r"r1_0\.png"):
         pairs_of(table)
 
 
 def test_images_under_the_window_stop_the_run_with_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("FMIQA_SCORES", str(tmp_path / "scores"))
-    table = write_pairs(tmp_path, refs=1)
-    for name in ("r0", "d0"):
+    table = write_pairs(tmp_path, 1, (20,), (224, 224))
+    for name in ("r0", "r0_0"):
         Image.new("RGB", (100, 230)).save(tmp_path / f"{name}.png")
     done = CliRunner().invoke(app, ["extract", "--dataset", f"csv:{table}", *WORDS])
     assert isinstance(done.exception, InputError)

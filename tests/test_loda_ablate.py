@@ -1,7 +1,5 @@
 """The ablation: which models are trained, and what the figure shows."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -9,6 +7,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda import ablate
 from fmiqa_utils.loda.counting import Progress
 from fmiqa_utils.loda.options import Options
+from fmiqa_utils.paths import figures_root
 
 SRCC = {
     ("small", True): [0.5, 0.7],
@@ -21,7 +20,7 @@ SRCC = {
 @pytest.fixture
 def result(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     def trained(
-        table: pd.DataFrame, options: Options, *, splits: list[int], progress: Progress, **how: object
+        _table: pd.DataFrame, options: Options, *, splits: list[int], progress: Progress, **how: object
     ) -> list[dict]:
         assert how == {"device": "cpu"}
         progress("resize", 1, 2)
@@ -63,15 +62,14 @@ def test_a_wrong_list_of_vits_is_refused_before_the_first_is_trained(monkeypatch
 
 
 def test_the_figure_shows_medians_and_ranges(
-    result: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: pd.DataFrame,
 ) -> None:
     (ax,) = ablate.ablation_figure(result, "title").axes
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.6, 0.8], [pytest.approx(0.3), 0.3]]
     ranges = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
     assert ranges == [[0.5, 0.7], [0.7, 0.9]]
-    monkeypatch.setenv("FMIQA_FIGURES", str(tmp_path))
     picture, table = ablate.save_ablation(result, "csv:own/pairs.csv")
     assert picture.parent == table.parent == ablate.ablation_folder("csv:own/pairs.csv")
-    assert table.parent.parent == tmp_path
+    assert table.parent.parent == figures_root()
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert pd.read_csv(table)["srcc"].tolist() == result["srcc"].tolist()

@@ -105,7 +105,8 @@ def test_the_batchnorms_of_a_smaller_cnn_are_not_enough(small: LoDa) -> None:
         deeper.load_released(small.checkpoint())
 
 
-def test_without_injection_it_is_a_probe_of_the_vit(small: LoDa) -> None:
+@pytest.mark.usefixtures("small")
+def test_without_injection_it_is_a_probe_of_the_vit() -> None:
     probe = LoDa(**SMALL, pretrained=False, inject=False).eval()
     x = batch()
     token = torch.nn.functional.normalize(probe.vit.forward_features(x)[:, 0], dim=1)

@@ -30,14 +30,13 @@ from fmiqa_utils.loda.train import Training, build, fit
 
 
 @pytest.fixture
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+def table(tmp_path: Path) -> pd.DataFrame:
     """Five references with three noisy images each."""
-    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("FMIQA_SCORES", str(tmp_path / "scores"))
     return small_table(tmp_path)
 
 
-def test_splits_are_deterministic_disjoint_and_cover_all(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("table")
+def test_splits_are_deterministic_disjoint_and_cover_all(tmp_path: Path) -> None:
     many = pd.DataFrame({"dataset": "d", "ref": np.repeat([f"I{i:02}" for i in range(25)], 4)})
     splits = make_splits(many)
     assert splits == make_splits(many.sample(frac=1, random_state=0))
@@ -65,7 +64,8 @@ def test_a_split_that_shares_references_is_refused(table: pd.DataFrame, tmp_path
         read_splits(path, table)
 
 
-def test_too_few_images_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("table")
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
     pd.read_csv(tmp_path / "pairs.csv").head(9).to_csv(tmp_path / "few.csv", index=False)
     with pytest.raises(InputError, match="9 images of 3 references"):
         load_labelled(f"csv:{tmp_path / 'few.csv'}", direction="higher")
@@ -103,7 +103,8 @@ def test_a_crop_depends_on_seed_epoch_and_item_alone(table: pd.DataFrame) -> Non
     )
 
 
-def test_the_loss_is_over_the_whole_batch_however_little_fits(table: pd.DataFrame) -> None:
+@pytest.mark.usefixtures("table")
+def test_the_loss_is_over_the_whole_batch_however_little_fits() -> None:
     x, y = torch.randn(5, 3, 224, 224, generator=torch.Generator().manual_seed(0)), torch.arange(5.0)
     gradients = []
     for size in (5, 2):
@@ -305,7 +306,6 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         fit(parts, SMALL, tmp_path / "run", **HOW)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 0
     monkeypatch.undo()
-    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
     fit(parts, SMALL, tmp_path / "run", **HOW)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 1
 
@@ -329,7 +329,8 @@ def test_the_median_over_splits() -> None:
     assert shown.loc["krcc", "median"] == -0.2
 
 
-def test_train_and_predict_on_the_command_line(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("table")
+def test_train_and_predict_on_the_command_line(tmp_path: Path) -> None:
     models = ["--vit", SMALL.vit, "--cnn", SMALL.cnn, "--weights", "untrained"]
     words = ["loda", "train", "--dataset", f"csv:{tmp_path / 'pairs.csv'}", "--direction", "higher", *models]
     words += ["--epochs", "1", "--batch", "4", "--test-crops", "2", "--workers", "0", "--device", "cpu"]

@@ -6,17 +6,12 @@ import torch
 from PIL import Image
 
 from fmiqa_utils import FeatureDistance
-from fmiqa_utils.backbones import Backbone, load_backbone
+from fmiqa_utils.backbones import Backbone
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.scorer import Scorer, Settings
 from fmiqa_utils.single import score_files
 
 TINY = "timm:vit_tiny_patch16_224"
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Backbone:
-    return load_backbone(TINY, "untrained")
 
 
 def images(height: int = 224, width: int = 224, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

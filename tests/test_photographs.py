@@ -12,7 +12,7 @@ from fmiqa_utils.photographs import PHOTOGRAPHS, Photograph, reference, source
 
 @pytest.fixture
 def no_network(monkeypatch):
-    def refuse(*args):
+    def refuse(*_):
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)

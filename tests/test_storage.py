@@ -10,18 +10,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import boto3
-import numpy as np
 import pandas as pd
 import pytest
 import s3fs
-import torch
 from moto.server import ThreadedMotoServer
-from PIL import Image
+from pictures import pairs_of, write_pairs
 
 from fmiqa_utils import chunks, engines, resume, scores
 from fmiqa_utils.backbones import load_backbone
 from fmiqa_utils.chunks import Chunk
-from fmiqa_utils.datasets import load_pairs
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extract import run
 from fmiqa_utils.plan import plan
@@ -57,24 +54,8 @@ def s3() -> Iterator[object]:
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Iterator[Scorer]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Scorer(load_backbone(TINY, "untrained"), Settings(("l2", "cos")))
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    folder, rng, rows = tmp_path_factory.mktemp("images"), np.random.default_rng(0), []
-    for r in range(REFS):
-        ref = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
-        Image.fromarray(ref).save(folder / f"r{r}.png")
-        for d in range(2):
-            Image.fromarray(ref // (2 + d)).save(folder / f"d{r}_{d}.png")
-            rows.append((f"r{r}.png", f"d{r}_{d}.png", float(r + d)))
-    pd.DataFrame(rows, columns=["ref", "dist", "label"]).to_csv(folder / "pairs.csv", index=False)
-    return load_pairs(f"csv:{folder / 'pairs.csv'}", direction="higher")
+    return pairs_of(write_pairs(tmp_path_factory.mktemp("images"), REFS, size=(224, 224)))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +78,8 @@ def moments(client: object, folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("root", ["disk", "s3://lab/verbs"])
-def test_the_same_verbs_on_a_disk_and_in_a_store(s3: object, tmp_path: Path, root: str) -> None:
+@pytest.mark.usefixtures("s3")
+def test_the_same_verbs_on_a_disk_and_in_a_store(tmp_path: Path, root: str) -> None:
     folder = open_path(root if "://" in root else tmp_path / root) / "a run#1"
     assert listing(folder) == {}
     with pytest.raises(FileNotFoundError):
@@ -136,7 +118,8 @@ def test_a_file_address_is_a_path_of_this_machine(tmp_path: Path) -> None:
     assert isinstance(open_path(f"file://{tmp_path}"), Path)
 
 
-def test_what_is_wrong_with_an_address_is_said(s3: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("s3")
+def test_what_is_wrong_with_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"foo://x cannot be opened.*fmiqa\[cloud\]"):
         open_path("foo://x")
     with pytest.raises(InputError, match=r"s3://nobody/x could not be written .*bucket does not exist"):
@@ -170,8 +153,9 @@ def test_a_run_in_a_store_is_the_run_on_a_disk_and_goes_on(
     assert sum(moments(s3, out)[key] != when for key, when in written.items()) <= 1  # S3's clock has seconds
 
 
+@pytest.mark.usefixtures("s3")
 def test_two_drivers_share_the_work(
-    s3: object, pairs: pd.DataFrame, on_disk: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: pd.DataFrame, on_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resume, "RELIST", 0.0)
     monkeypatch.setattr(
@@ -205,8 +189,9 @@ def test_two_drivers_share_the_work(
     assert REFS <= len(scored) <= REFS + 2  # what both were at when they met is scored twice
 
 
+@pytest.mark.usefixtures("s3")
 def test_a_failure_that_another_driver_left_is_tried_again(
-    s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
+    pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
 ) -> None:
     out = open_path("s3://lab/failed")
     chunk = plan(pairs, scorer).chunk(3)
@@ -222,7 +207,7 @@ SWEEP = "import sys; from fmiqa_utils.cli import main; sys.argv[1:] = {!r}; main
 
 @pytest.mark.slow
 def test_two_sweeps_and_a_kill_on_one_bucket(
-    s3: object, pairs: pd.DataFrame, on_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: object, pairs: pd.DataFrame, on_disk: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = Path(pairs["ref_path"].iloc[0]).parent / "pairs.csv"
     words = [
@@ -236,9 +221,7 @@ def test_two_sweeps_and_a_kill_on_one_bucket(
         "--no-reports",
     ]
     words += ["--weights", "untrained", "--distance", "l2,cos", "--output", "s3://lab/sweep"]
-    monkeypatch.setenv("FMIQA_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     drivers = [subprocess.Popen([sys.executable, "-c", SWEEP.format(words)]) for _ in range(3)]
     while not moments(s3, open_path("s3://lab/sweep")):
         time.sleep(0.02)
@@ -249,11 +232,12 @@ def test_two_sweeps_and_a_kill_on_one_bucket(
     held = load_run("images0-pairs-sweep")
     pd.testing.assert_frame_equal(held.scores, read_scores(on_disk))
     assert held.failures.empty
-    assert (tmp_path / "figures" / "sweep" / "leaderboard.csv").is_file()
+    assert (folders / "figures" / "sweep" / "leaderboard.csv").is_file()
 
 
+@pytest.mark.usefixtures("s3")
 def test_reading_one_backbone_does_not_open_the_others(
-    s3: object, pairs: pd.DataFrame, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+    pairs: pd.DataFrame, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FMIQA_SCORES", "s3://lab/many")
     other = Scorer(load_backbone("timm:resnet10t", "untrained"), Settings(("l2", "cos")))
@@ -273,8 +257,9 @@ def test_reading_one_backbone_does_not_open_the_others(
         load_run("both", ["timm:resnet10"])
 
 
+@pytest.mark.usefixtures("s3")
 def test_a_finished_run_stays_readable_while_another_driver_mends_it(
-    s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
+    pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
 ) -> None:
     out, chunk = open_path("s3://lab/mended"), plan(pairs, scorer).chunk(2)
 
@@ -302,8 +287,9 @@ def test_a_finished_run_stays_readable_while_another_driver_mends_it(
     assert shards(out) == shards(on_disk)
 
 
+@pytest.mark.usefixtures("s3")
 def test_a_failure_here_is_taken_over_from_a_driver_that_could(
-    s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
+    pairs: pd.DataFrame, scorer: Scorer, on_disk: Path
 ) -> None:
     out, chunk = open_path("s3://lab/luckier"), plan(pairs, scorer).chunk(2)
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from pictures import write_pairs
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,27 +18,11 @@ BACKBONES = "timm:vit_tiny_patch16_224,timm:resnet10t"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A LIVE-like need in miniature: a CSV that says its direction by the column label, three references of 224 × 300 px."""
-    for name in ("SCORES", "FIGURES", "REPORTS"):
-        monkeypatch.setenv(f"FMIQA_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setenv("FMIQA_DATA", str(tmp_path / "data"))
-    root = tmp_path / "data" / "demo"
-    rng, rows = np.random.default_rng(0), []
-    (root / "images").mkdir(parents=True)
-    for r in range(3):
-        ref = rng.integers(0, 256, (224, 300, 3), dtype=np.uint8)
-        Image.fromarray(ref).save(root / "images" / f"r{r}.png")
-        for d in range(3):
-            Image.fromarray(
-                np.clip(ref + rng.normal(0, 8 * (d + 1), ref.shape), 0, 255).astype(np.uint8)
-            ).save(root / "images" / f"d{r}_{d}.png")
-            rows.append((f"images/r{r}.png", f"images/d{r}_{d}.png", 5.0 - d, "noise", d + 1))
-    pd.DataFrame(rows, columns=["ref", "dist", "label", "distortion", "level"]).to_csv(
-        root / "pairs.csv", index=False
-    )
-    monkeypatch.setattr("fmiqa_utils.demo.build_demo", lambda **_: root)
-    return tmp_path
+def folder(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of the demo dataset, three references of 224 × 300 px with three noisy images each."""
+    table = write_pairs(folders / "data" / "demo", 3, (8, 16, 24), (224, 300))
+    monkeypatch.setattr("fmiqa_utils.demo.build_demo", lambda **_: table.parent)
+    return folders
 
 
 WORDS = [
@@ -148,7 +132,8 @@ def test_all_and_both_are_words_in_a_yaml_file_too(tmp_path: Path) -> None:
     assert wanted.variants == ["published", "corrected"]
 
 
-def test_mistakes_are_named(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_mistakes_are_named() -> None:
     with (
         pytest.raises(InputError, match="no engine 'dask'"),
         workers_of("dask", workers=0, address=None, num_gpus=0, say=print),
