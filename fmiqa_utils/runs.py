@@ -26,12 +26,13 @@ from fmiqa_utils.scores import (
     read_pairs,
     read_scores,
 )
-from fmiqa_utils.vocabulary import WINDOW, split_names
+from fmiqa_utils.vocabulary import WINDOW, chosen_transforms, split_names
 
 if TYPE_CHECKING:
     from fmiqa_utils.scorer import Scorer, Settings
 
 DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
+DEMO_MOVED_UNTRAINED = 42  # six of each reference
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
 BEST_SMALL = "dino_vits16"  # what `auto` is with pretrained weights
 SMALL = "timm:vit_tiny_patch16_224"  # what `auto` falls back to without the hub
@@ -89,11 +90,19 @@ def _chosen(name: str, weights: str, dataset: str) -> tuple[str, str]:
     return name, resolve_weights(weights, hub_id(backbone_info(name)))
 
 
-def choose_transforms(transforms: str, transform_pairs: int, dataset: str) -> tuple[list[str], int]:
-    """Transforms by commas, and how many pairs to move; "auto": two amounts of each on the demo dataset, none elsewhere."""
+def choose_transforms(
+    transforms: str, transform_pairs: int, dataset: str, chosen: Sequence[tuple[str, str]] = ()
+) -> tuple[list[str], int]:
+    """Transforms by commas, and how many pairs to move; "auto": two amounts of each on the demo dataset, none elsewhere.
+
+    Where none of the `chosen` (backbone, weights) is trained, fewer pairs are moved: they show how it works, and that is all they can.
+    """
     if transforms != "auto":
-        return split_names(transforms), transform_pairs
-    return (DEMO_MOVES, transform_pairs or DEMO_MOVED) if dataset == "demo" else (["none"], 0)
+        return list(chosen_transforms(transforms)), transform_pairs
+    if dataset != "demo":
+        return ["none"], 0
+    untrained = bool(chosen) and all(weights == "untrained" for _, weights in chosen)
+    return DEMO_MOVES, transform_pairs or (DEMO_MOVED_UNTRAINED if untrained else DEMO_MOVED)
 
 
 def extract_run(

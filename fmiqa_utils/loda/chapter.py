@@ -1,5 +1,7 @@
 """What the LoDa chapter of a report needs: options that fit the machine, and LoDa beside the distances of the same images."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from fmiqa_utils.correlation import correlation_table
@@ -20,15 +22,25 @@ SMALL = {
 }
 SMALL_RATE = 2e-3  # few steps: larger than the published rate
 SMALL_IMAGES = 196  # of the demo dataset: a minute or two on a laptop
+UNTRAINED = {
+    "epochs": 2,
+    "test_crops": 2,
+}  # with stand-in weights, which leave little to learn: half a minute
+UNTRAINED_IMAGES = 84  # twelve of each reference
 
 
 def preset(name: str, run: Run) -> Options:
-    """ "published", "small", or "auto" (small on the demo dataset); frozen parts are untrained where the run's own weights are."""
+    """ "published", "small", or "auto" (small on the demo dataset); frozen parts are untrained where the run's own weights are.
+
+    "auto" with untrained parts on the demo dataset is shorter than "small" (`UNTRAINED`).
+    """
     if name not in ("auto", "published", "small"):
         raise InputError(f"loda_preset={name!r} is unknown; known: auto, published, small.")
     weights = "untrained" if run.warning else "pretrained"
-    small = name == "small" or (name == "auto" and run.dataset == "demo")
-    return Options(**SMALL, learning_rate=SMALL_RATE, weights=weights) if small else Options(weights=weights)  # type: ignore[arg-type]
+    if name == "published" or (name == "auto" and run.dataset != "demo"):
+        return Options(weights=weights)
+    fewer = UNTRAINED if weights == "untrained" and name == "auto" else {}
+    return replace(Options(**SMALL, learning_rate=SMALL_RATE, weights=weights), **fewer)  # type: ignore[arg-type]
 
 
 def training_table(
@@ -40,8 +52,19 @@ def training_table(
 ) -> pd.DataFrame:
     """The images of a dataset that LoDa is trained and tested on: all, or on the demo dataset with small options some."""
     table = load_labelled(dataset, root, labels=labels, direction=direction)
+    few = UNTRAINED_IMAGES if options.epochs == UNTRAINED["epochs"] else SMALL_IMAGES
     small = dataset == "demo" and options.vit == SMALL["vit"]
-    return evenly_spaced(table, SMALL_IMAGES if small else 0).reset_index(drop=True)
+    return evenly_spaced(table, few if small else 0).reset_index(drop=True)
+
+
+def shortened(options: Options, images: int) -> str:
+    """A sentence where the chapter was made short, since stand-in weights leave little to learn; "" otherwise."""
+    if options.weights != "untrained" or options.epochs != UNTRAINED["epochs"]:
+        return ""
+    return (
+        f"With untrained frozen parts there is little to learn: this chapter shows the method on {images} images and "
+        f"{options.epochs} epochs, and `--set loda_preset=small` trains on more."
+    )
 
 
 def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
