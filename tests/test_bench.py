@@ -20,6 +20,7 @@ def test_window_forwards_are_those_of_the_datasets() -> None:
     assert window_forwards(1, 1, (224, 224)) == 2
 
 
+@pytest.mark.slow
 def test_bench_reports_and_saves(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["bench", "--backbone", TINY, "--windows", "4", "--device", "cpu"]
     done = CliRunner().invoke(app, [*words, "--json"])

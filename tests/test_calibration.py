@@ -66,6 +66,7 @@ def test_calibration_is_deterministic():
     assert all(np.array_equal(a.image, b.image) and a[1:] == b[1:] for a, b in zip(first, again, strict=True))
 
 
+@pytest.mark.slow
 def test_every_type_reaches_the_tables_psnr():
     """Within 0.3 dB where the strength is continuous; half a step (mean shift: 0.7 dB from 6 to 7) elsewhere."""
     jobs = [(type, level) for type in TYPES for level in (1, 3, 5)]

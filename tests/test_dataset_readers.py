@@ -111,6 +111,7 @@ def test_kadid10k_is_a_mos_whatever_its_file_says(data: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", ["Train_Dis", "Dist_Imgs", "split", "nested"])
+@pytest.mark.slow
 def test_pipal_is_found_in_every_folder_variant(
     data: Path, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_pipal_is_found_in_every_folder_variant(
     assert len(pairs) == 23_200
 
 
+@pytest.mark.slow
 def test_pipal_image_in_two_folders_is_refused(data: Path) -> None:
     root = layouts.build_pipal(data)
     layouts.touch(root / "Train_Dis", ["A0000_00_00.bmp"])
@@ -166,6 +168,7 @@ def test_bapps_faults(data: Path) -> None:
         load_2afc(split="train")
 
 
+@pytest.mark.slow
 def test_datasets_without_references(data: Path) -> None:
     for build in (layouts.build_koniq10k, layouts.build_spaq, layouts.build_livec):
         build(data)

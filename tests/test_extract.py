@@ -115,6 +115,7 @@ def test_failures_are_rows_and_are_counted(scorer: Scorer, table: Path, tmp_path
         run(pairs_of(table), scorer, tmp_path / "strict", strict=True)
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_bytes(table: Path, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 

@@ -121,6 +121,7 @@ def test_the_loss_is_over_the_whole_batch_however_little_fits() -> None:
         torch.testing.assert_close(a, b, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_ends_with_a_checkpoint_that_predicts(table: pd.DataFrame, tmp_path: Path) -> None:
     results = train(table, SMALL, folder=tmp_path / "run", **HOW)
     again = train(table, SMALL, folder=tmp_path / "run", **HOW)
@@ -143,6 +144,7 @@ def test_training_ends_with_a_checkpoint_that_predicts(table: pd.DataFrame, tmp_
         load_checkpoint(split / "best.ckpt", vit="vit_small_patch16_224")
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
     one = replace(SMALL, epochs=1)
     train(table, one, folder=tmp_path / "run", **HOW)
@@ -289,6 +291,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     assert all(torch.isfinite(v).all() for v in kept["learner"].values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint(
     table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +333,7 @@ def test_the_median_over_splits() -> None:
 
 
 @pytest.mark.usefixtures("table")
+@pytest.mark.slow
 def test_train_and_predict_on_the_command_line(tmp_path: Path) -> None:
     models = ["--vit", SMALL.vit, "--cnn", SMALL.cnn, "--weights", "untrained"]
     words = ["loda", "train", "--dataset", f"csv:{tmp_path / 'pairs.csv'}", "--direction", "higher", *models]

@@ -31,6 +31,7 @@ from fmiqa_utils.published_captions import resampling_difference_caption
 from fmiqa_utils.published_figures import difference_samples, resampling_intervals
 from fmiqa_utils.significance import difference_table
 
+pytestmark = pytest.mark.slow
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PUBLISHED = SHARED / "published"
 if not (PUBLISHED.is_dir() and (SHARED / "labels").is_dir()):
@@ -213,7 +214,6 @@ def test_the_released_tables() -> None:
     assert ("refimgs/" + live["ref"]).tolist() == listed["ref_name"].tolist()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("dataset", "direction"), [("live", -1), ("tid2013", -1), ("pipal", 1)])
 def test_every_published_column(dataset: str, direction: int) -> None:
     table = wide(dataset)

@@ -89,12 +89,12 @@ def test_pairs_that_either_column_lacks_leave_the_comparison() -> None:
     wide, quality, refs = three_predictors()
     holes = wide.copy()
     holes.loc[:19, "layer"] = np.nan
-    table = difference_table(holes, quality, refs, "embedding", n_resamples=2000)
+    table = difference_table(holes, quality, refs, "embedding", n_resamples=400)
     assert table["n"].tolist() == [280, 300]
-    rest = difference_table(wide.iloc[20:], quality[20:], refs[20:], "embedding", n_resamples=2000)
+    rest = difference_table(wide.iloc[20:], quality[20:], refs[20:], "embedding", n_resamples=400)
     assert table.loc["layer", "difference"] == rest.loc["layer", "difference"]
     assert table.loc["twin", "difference"] != rest.loc["twin", "difference"]
-    nothing = difference_table(wide.assign(layer=np.nan), quality, refs, "embedding", n_resamples=2000)
+    nothing = difference_table(wide.assign(layer=np.nan), quality, refs, "embedding", n_resamples=400)
     assert nothing.loc["layer", "n"] == 0
     assert nothing.loc["layer", ["value", "lower", "p_bootstrap_holm", "p_meng"]].isna().all()
     assert nothing.loc["twin", "p_bootstrap_holm"] == nothing.loc["twin", "p_bootstrap"]
@@ -125,7 +125,7 @@ def test_a_difference_may_hold_for_images_and_not_for_references() -> None:
         }
     )
     by_image, by_ref = (
-        difference_table(wide, quality, refs, "embedding", resample=drawn, n_resamples=1000).iloc[0]
+        difference_table(wide, quality, refs, "embedding", resample=drawn, n_resamples=400).iloc[0]
         for drawn in ("image", "ref")
     )
     assert by_image["difference"] == by_ref["difference"] > 0

@@ -66,6 +66,11 @@ TIMM: dict[str, int | None] = {
     "starnet_s050": None,
 }
 OPEN_CLIP = ["ViT-S-16", "RN50", "convnext_tiny", "PE-Core-T-16-384"]
+LARGER = re.compile(r"openclip:|timm:(swin|aimv2|hiera|caformer)")  # a second or two each
+WALKED = [
+    pytest.param(name, marks=[pytest.mark.slow] if LARGER.match(name) else [])
+    for name in (*(f"timm:{n}" for n in TIMM), *(f"openclip:{n}" for n in OPEN_CLIP))
+]
 FROZEN = {  # sha256 (first 12 digits) over the arrays of models whose scores are stored in tests/golden
     "timm:vit_tiny_patch16_224": "1e8b0bd6059f",
     "timm:resnet10t": "56480e63add8",
@@ -127,7 +132,7 @@ def is_constant(t: Tensor) -> bool:
     return per_channel and bool((t == t.flatten()[0]).all()) and 0 < abs(float(t.flatten()[0])) < torch.inf
 
 
-@pytest.mark.parametrize("name", [*(f"timm:{n}" for n in TIMM), *(f"openclip:{n}" for n in OPEN_CLIP)])
+@pytest.mark.parametrize("name", WALKED)
 def test_no_block_is_the_identity(name: str) -> None:
     model = build(name)
     multipliers = [k for k, t in model.state_dict().items() if "bias" not in k and is_constant(t)]

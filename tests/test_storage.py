@@ -131,6 +131,7 @@ def test_what_is_wrong_with_an_address_is_said(monkeypatch: pytest.MonkeyPatch) 
     s3fs.S3FileSystem.clear_instance_cache()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_store_is_the_run_on_a_disk_and_goes_on(
     s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
     assert not (folder / "scores" / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_scores_compares_and_goes_on(folder: Path) -> None:
     done = CliRunner().invoke(app, [*WORDS, "--no-reports"])
     assert done.exit_code == 0, done.exception
