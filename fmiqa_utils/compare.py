@@ -191,8 +191,9 @@ def _rows(run: Run, n_resamples: int) -> pd.DataFrame:
     whole = table[~table["is_block"]]
     names = {"joint": "all layers", "embedding": "embedding", "image": "image"}
     whole = whole.assign(features=whole["feature"].map(names))
-    blocks = table[table["is_block"]].groupby([*GROUP, "distance", "variant"], observed=True)["srcc"].idxmax()
-    best = table.loc[blocks.dropna()].assign(features="best block")
+    blocks = table[table["is_block"]].dropna(subset="srcc")  # undefined where all labels are equal
+    chosen = blocks.groupby([*GROUP, "distance", "variant"], observed=True)["srcc"].idxmax()
+    best = table.loc[chosen].assign(features="best block")
     best = best.merge(_leads(run, best), on=[*GROUP, "distance", "variant"], how="left")
     leads = ["apparent_lead", "held_out_lead", "lead_lo", "lead_hi"]
     both = pd.concat([whole.reindex(columns=[*whole.columns, *leads]), best], ignore_index=True)

@@ -13,7 +13,7 @@ def csv_text(table: pd.DataFrame) -> str:
     shown = table.rename(columns=lambda name: _harmless(str(name)))
     texts = [i for i, kind in enumerate(shown.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     for i in texts:
-        shown.isetitem(i, shown.iloc[:, i].astype(object).map(_harmless))
+        shown.isetitem(i, [_harmless(value) for value in shown.iloc[:, i]])
     return str(shown.to_csv(index=False))
 
 

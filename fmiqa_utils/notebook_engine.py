@@ -26,7 +26,11 @@ class OwnKernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """The command that starts the kernel."""
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        env = {**self.environment, **root_variables(), "FMIQA_PREFIX": sys.prefix}  # its first cell looks at that
+        env = {
+            **self.environment,
+            **root_variables(),
+            "FMIQA_PREFIX": sys.prefix,
+        }  # its first cell looks at that
         return KernelSpec(argv=argv, env=env, display_name="Python 3", language="python")
 
     def kill(self) -> None:
