@@ -1,6 +1,8 @@
 """The report page: executed notebooks become chapters of one HTML file that asks nothing of the network."""
 
+import base64
 import datetime
+import hashlib
 import html
 import re
 from collections.abc import Sequence
@@ -8,12 +10,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
+import pandas as pd
 
-from fmiqa_utils.compare import CAPTION, leaderboard, side_by_side
+from fmiqa_utils.compare import CAPTION, joined, read_each, rows_of, side_by_side
+from fmiqa_utils.console import BOLD
 from fmiqa_utils.findings import what_is_real
 from fmiqa_utils.provenance import commit
 from fmiqa_utils.report import findings
-from fmiqa_utils.runs import Run, load_run, plain, short_name
+from fmiqa_utils.runs import Run, plain, short_name
 from fmiqa_utils.storage import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -67,39 +71,51 @@ def write_page(path: Path, run: Run, executed: Sequence[Path], *, command: str =
         provenance=provenance(run, command),
         css=_raw("page.css"),
         js=_raw("page.js"),
+        js_hash=script_hash(),
     )
     write_atomically(path, page.encode())
     return str(leads[0]["text"]) if leads else "no finding"
 
 
-def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) -> Path:
-    """One page over several runs, atomically: a line with a link for each, and their leaderboard. Returns `path`.
+def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) -> list[str]:
+    """One page over several runs, atomically: a line with a link for each, and their leaderboard.
 
-    Raises InputError as `compare.leaderboard` does.
+    Runs that cannot be read are left out; returns a sentence for each, which the page shows too.
     """
     from jinja2 import Environment
 
-    runs = [load_run(name) for name in names]
-    board = side_by_side(leaderboard(runs, n_resamples=n_resamples))
+    found, left_out = read_each(
+        names, lambda run: (_index_line(run), run.warning, rows_of(run, n_resamples=n_resamples))
+    )
+    board = side_by_side(joined([rows for _, _, rows in found]), bold=BOLD) if found else pd.DataFrame()
     page = (
         Environment(autoescape=True)
         .from_string((TEMPLATES / "index.html.j2").read_text(encoding="utf-8"))
         .render(
             date=_now(),
-            runs=[dict(facts(r)) | _index_line(r) for r in runs],
-            warning=next((r.warning for r in runs if r.warning), ""),
+            runs=[line for line, _, _ in found],
+            left_out=left_out,
+            warning=next((warning for _, warning, _ in found if warning), ""),
             caption=CAPTION.replace("is in the CSV file", "is in the file of `fmiqa compare`"),
             columns=list(board.columns),
-            board=[[inline(str(cell)) for cell in row] for row in board.to_numpy().tolist()],
+            board=[[_cell(str(cell)) for cell in row] for row in board.to_numpy().tolist()],
             css=_raw("page.css"),
             js=_raw("page.js"),
+            js_hash=script_hash(),
         )
     )
-    return write_atomically(path, page.encode())
+    write_atomically(path, page.encode())
+    return left_out
+
+
+def _cell(text: str) -> str:
+    """A cell of the leaderboard as HTML: everything is escaped, what stands in `BOLD` is strong."""
+    first, last = BOLD.split("{}")
+    return html.escape(text).replace(first, "<strong>").replace(last, "</strong>")
 
 
 def _index_line(run: Run) -> dict[str, str]:
-    return {
+    return dict(facts(run)) | {
         "name": run.name,
         "href": f"{quote(plain(run.name))}/index.html",
         "failures": str(failed_pairs(run)),
@@ -149,10 +165,10 @@ def provenance(run: Run, command: str = "") -> list[tuple[str, str]]:
 
 def chapter(executed: Path) -> dict[str, str]:
     """An executed notebook as {title, anchor, html}."""
-    from nbconvert import HTMLExporter
+    from fmiqa_utils.page_templates import exporter_of
 
     notebook = nbformat.read(executed, as_version=4)
-    exporter = HTMLExporter(template_name="fmiqa", extra_template_basedirs=[str(TEMPLATES)])
+    exporter = exporter_of(TEMPLATES)
     exporter.register_filter("inline", inline)
     exporter.register_filter("allowed", allowed)
     notebook.cells = [c for c in notebook.cells if "setup" not in c.metadata.get("tags", [])]
@@ -177,6 +193,12 @@ def allowed(output: str) -> str:
 
     body = re.sub(r"<style\b.*?</style>", "", output, flags=re.DOTALL)
     return str(bleach.clean(body, TAGS, ATTRIBUTES, protocols=["data"], strip=True))
+
+
+def script_hash() -> str:
+    """What the pages' policy lets run: their own script, and no other."""
+    digest = hashlib.sha256(_raw("page.js").encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _raw(name: str):  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 from fmiqa_utils.storage import is_remote, open_path
@@ -38,7 +39,7 @@ def working_notebooks() -> Path:
 
 def data_root() -> Path:
     """Datasets live here, one folder each: `$FMIQA_DATA`, else `data/` of the checkout."""
-    return Path(os.environ.get("FMIQA_DATA") or project_root() / "data")
+    return _root("FMIQA_DATA", "data")
 
 
 def scores_root() -> Path:
@@ -46,8 +47,9 @@ def scores_root() -> Path:
 
     The variable may name a folder in an object store, such as s3://bucket/scores.
     """
-    root = open_path(os.environ.get("FMIQA_SCORES") or project_root() / "data" / "scores")
-    return root if is_remote(root) else root.absolute()  # workers may stand in another folder
+    named = os.environ.get("FMIQA_SCORES", "")
+    store = open_path(named) if named else None
+    return store if store is not None and is_remote(store) else _root("FMIQA_SCORES", "data/scores")
 
 
 def machine_root() -> Path:
@@ -58,9 +60,27 @@ def machine_root() -> Path:
 
 def figures_root() -> Path:
     """Figures go here, one folder per run: `$FMIQA_FIGURES`, else `figures/` of the checkout."""
-    return Path(os.environ.get("FMIQA_FIGURES") or project_root() / "figures")
+    return _root("FMIQA_FIGURES", "figures")
 
 
 def reports_root() -> Path:
     """Reports go here, one folder per run: `$FMIQA_REPORTS`, else `reports/` of the checkout."""
-    return Path(os.environ.get("FMIQA_REPORTS") or project_root() / "reports")
+    return _root("FMIQA_REPORTS", "reports")
+
+
+def root_variables() -> dict[str, str]:
+    """The variables that name the same folders to a process that stands elsewhere, such as a notebook's kernel."""
+    roots = {"DATA": data_root, "SCORES": scores_root, "FIGURES": figures_root, "REPORTS": reports_root}
+    return {f"FMIQA_{name}": str(root()) for name, root in roots.items()}
+
+
+def _root(variable: str, otherwise: str) -> Path:
+    """The folder that an environment variable names, absolute; `otherwise` in the checkout where it names none."""
+    named = os.environ.get(variable)
+    return _settled(str(open_path(named))) if named else project_root() / otherwise
+
+
+@cache
+def _settled(folder: str) -> Path:
+    """`folder` as seen from where this process stood when it was first asked for; a later chdir does not move it."""
+    return Path(os.path.expanduser(folder)).absolute()
