@@ -91,7 +91,8 @@ def run() -> Run:
             own = own.assign(backbone=backbone, normalize="none", transform=transform, variant="published")
             table.append(own.assign(feature=feature, distance=distance))
     failures = pd.DataFrame(columns=scores.FAILURE_COLUMNS)
-    manifests = [{"backbone": "model", "dataset": "made", "weights": "untrained"}]
+    model = {"backbone": "model", "weights": "untrained", "normalize": "none", "precision": "fp32"}
+    manifests = [{**model, "dataset": "made", "labels_sha256": "0", "label_source": "made.csv"}]
     return Run("made", pd.concat(table, ignore_index=True), pairs, failures, manifests)
 
 
