@@ -209,12 +209,12 @@ def report(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the notebooks; its own options, such as --no-browser --port 9999, are passed on to it."""
-    from fmiqa_utils.paths import working_notebooks
+    from fmiqa_utils.paths import places, working_notebooks
 
     if os.geteuid() == 0 and not any("allow" in word and "root" in word for word in context.args):
         say("fmiqa: you are root, and JupyterLab starts for root only with fmiqa lab --allow-root.")
-    command = [sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(working_notebooks())]
-    os.execv(sys.executable, [*command, *context.args])
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(working_notebooks())]
+    os.execve(sys.executable, [*command, *context.args], os.environ | places())
 
 
 @app.command()

@@ -11,6 +11,7 @@ from jupyter_client.kernelspec import KernelSpec
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
+from fmiqa_utils.paths import places
 from fmiqa_utils.progress import Update, heard
 
 NAME = "fmiqa"
@@ -25,7 +26,8 @@ class OwnKernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """The command that starts the kernel."""
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        env = {**self.environment, "FMIQA_PREFIX": sys.prefix}  # what a notebook's first cell expects to find
+        prefix = {"FMIQA_PREFIX": sys.prefix}  # what a notebook's first cell expects to find
+        env = {**self.environment, **places(), **prefix}
         return KernelSpec(argv=argv, env=env, display_name="Python 3", language="python")
 
     def kill(self) -> None:
