@@ -216,9 +216,8 @@ def lab(context: typer.Context) -> None:
 
     if os.geteuid() == 0 and not any("allow" in word and "root" in word for word in context.args):
         say("fmiqa: you are root, and JupyterLab starts for root only with fmiqa lab --allow-root.")
-    command = [sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(working_notebooks())]
-    os.environ.update(root_variables())  # the notebooks' kernels stand in another folder
-    os.execv(sys.executable, [*command, *context.args])
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(working_notebooks())]
+    os.execve(sys.executable, [*command, *context.args], os.environ | root_variables())
 
 
 @app.command()

@@ -10,7 +10,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.names import GROUP, Key, key_of, series_keys
 from fmiqa_utils.runs import Run
 from fmiqa_utils.selection import nested_selection
-from fmiqa_utils.significance import difference_table, holm
+from fmiqa_utils.significance import difference_table, holm, least_resamples
 
 FOLDS = 5  # of references, in the choice of a layer
 ALPHA = 0.05
@@ -32,14 +32,13 @@ def intermediate_vs_embedding(
 ) -> pd.DataFrame:
     """SRCC of every block and of the joint value against the embedding's cosine: `difference_table` per backbone, stacked.
 
-    Adds columns feature, backbone, weights, normalize; Holm corrects over the blocks of one backbone. Raises InputError for a distance
-    that the run does not have.
+    Adds columns feature, backbone, weights, normalize; Holm corrects over the blocks of one backbone, and `n_resamples` is raised to
+    what that needs. Raises InputError for a distance that the run does not have.
     """
     tables = []
     for group, wide in _by_backbone(run, distance, variant):
-        test = difference_table(
-            wide, run.pairs["quality"], run.pairs["ref"], "embedding", n_resamples=n_resamples
-        )
+        enough = max(n_resamples, least_resamples(wide.shape[1] - 1, ALPHA))
+        test = difference_table(wide, run.pairs["quality"], run.pairs["ref"], "embedding", n_resamples=enough)
         tables.append(test.reset_index(names="feature").assign(**group))
     return pd.concat(tables, ignore_index=True)
 

@@ -26,11 +26,8 @@ class OwnKernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """The command that starts the kernel."""
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        env = {
-            **self.environment,
-            **root_variables(),
-            "FMIQA_PREFIX": sys.prefix,
-        }  # its first cell looks at that
+        prefix = {"FMIQA_PREFIX": sys.prefix}  # what a notebook's first cell expects to find
+        env = {**self.environment, **root_variables(), **prefix}
         return KernelSpec(argv=argv, env=env, display_name="Python 3", language="python")
 
     def kill(self) -> None:

@@ -8,29 +8,32 @@ from pathlib import Path
 from fmiqa_utils.storage import is_remote, open_path
 
 
+def checkout() -> Path | None:
+    """The checkout that this package is used from, None where it was installed from a wheel."""
+    above = Path(__file__).resolve().parent.parent
+    return above if (above / "pyproject.toml").is_file() else None
+
+
 def project_root() -> Path:
-    """The checkout this package was installed from, or the working directory where there is none."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    """Where data, figures and reports go: `$FMIQA_HOME`, else the checkout, else the current folder."""
+    return Path(os.environ.get("FMIQA_HOME") or checkout() or Path.cwd()).absolute()
 
 
 def notebooks_root() -> Path:
     """The notebooks: the checkout's, or those that came with the installed package."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent
-    return checkout / "notebooks" if (checkout / "pyproject.toml").is_file() else package / "notebooks"
+    return (checkout() or Path(__file__).resolve().parent) / "notebooks"
 
 
 def working_notebooks() -> Path:
-    """Notebooks to open and change: the checkout's, or copies in `notebooks/` of the current folder. What lies there already is kept.
+    """Notebooks to open and change: the checkout's, or copies in `notebooks/` of `project_root()`. What lies there already is kept.
 
     Raises OSError where the copies cannot be written.
     """
     source = notebooks_root()
-    if source == project_root() / "notebooks":
+    if checkout():
         return source
-    place = Path.cwd() / "notebooks"
-    place.mkdir(exist_ok=True)
+    place = project_root() / "notebooks"
+    place.mkdir(parents=True, exist_ok=True)
     for notebook in sorted(source.glob("*.ipynb")):
         if not (place / notebook.name).exists():
             shutil.copyfile(notebook, place / notebook.name)
@@ -38,12 +41,12 @@ def working_notebooks() -> Path:
 
 
 def data_root() -> Path:
-    """Datasets live here, one folder each: `$FMIQA_DATA`, else `data/` of the checkout."""
+    """Datasets live here, one folder each: `$FMIQA_DATA`, else `data/` of `project_root()`."""
     return _root("FMIQA_DATA", "data")
 
 
 def scores_root() -> Path:
-    """Score tables live here, one folder per run: `$FMIQA_SCORES`, else `data/scores/` of the checkout.
+    """Score tables live here, one folder per run: `$FMIQA_SCORES`, else `data/scores/` of `project_root()`.
 
     The variable may name a folder in an object store, such as s3://bucket/scores.
     """
@@ -53,25 +56,28 @@ def scores_root() -> Path:
 
 
 def machine_root() -> Path:
-    """What belongs to this machine (its bench, LoDa's checkpoints): the scores' folder, or the checkout's where that is remote."""
+    """What belongs to this machine (its bench, LoDa's checkpoints).
+
+    The scores' folder, or `data/scores/` of `project_root()` where that is remote.
+    """
     scores = scores_root()
     return project_root() / "data" / "scores" if is_remote(scores) else scores
 
 
 def figures_root() -> Path:
-    """Figures go here, one folder per run: `$FMIQA_FIGURES`, else `figures/` of the checkout."""
+    """Figures go here, one folder per run: `$FMIQA_FIGURES`, else `figures/` of `project_root()`."""
     return _root("FMIQA_FIGURES", "figures")
 
 
 def reports_root() -> Path:
-    """Reports go here, one folder per run: `$FMIQA_REPORTS`, else `reports/` of the checkout."""
+    """Reports go here, one folder per run: `$FMIQA_REPORTS`, else `reports/` of `project_root()`."""
     return _root("FMIQA_REPORTS", "reports")
 
 
 def root_variables() -> dict[str, str]:
     """The variables that name the same folders to a process that stands elsewhere, such as a notebook's kernel."""
     roots = {"DATA": data_root, "SCORES": scores_root, "FIGURES": figures_root, "REPORTS": reports_root}
-    return {f"FMIQA_{name}": str(root()) for name, root in roots.items()}
+    return {f"FMIQA_{name}": str(root()) for name, root in {**roots, "HOME": project_root}.items()}
 
 
 def _root(variable: str, otherwise: str) -> Path:

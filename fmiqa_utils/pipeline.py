@@ -123,8 +123,8 @@ def _executed(job: _Job) -> tuple[Path, str]:
             _one_notebook(job, source, given, parameters[source])
         with _pinned(job):
             for done, source in enumerate(sources):
-                job.progress("report", done, len(sources), unit="notebooks")
                 if source not in extracting:
+                    job.progress("report", done, len(sources), unit="notebooks")
                     _one_notebook(job, source, given, parameters[source])
             job.progress("report", len(sources), len(sources), unit="notebooks")
             headline = _page(job, [_executed_copy(job, source) for source in sources])

@@ -115,9 +115,9 @@ class Task:
         self.ended = (self.ended or now) if 0 < total <= done else None
 
     def rate(self, now: float) -> float:
-        """Units per second since the first update, 0 where nothing is known yet."""
+        """Units per second since the first update, 0 where nothing is known yet or no time has passed to speak of."""
         seconds = (self.ended or now) - self.begun
-        return (self.done - self.before) / seconds if self.done > self.before and seconds > 0 else 0.0
+        return (self.done - self.before) / seconds if self.done > self.before and seconds > TICK else 0.0
 
     def numbers(self, now: float) -> str:
         """Count, rate, time spent and time left in words."""

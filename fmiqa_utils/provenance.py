@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.paths import project_root
+from fmiqa_utils.paths import checkout
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +39,8 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """The checkout's commit, with "+ changes" where files differ from it; "" where the package is not in a checkout."""
-    root = project_root()
-    if not (root / ".git").exists():
+    root = checkout()
+    if root is None or not (root / ".git").exists():
         return ""
     try:
         words = [

@@ -7,7 +7,7 @@ from fmiqa_utils.correlation import wide_scores
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.names import GROUP, row_names, series_labels, series_names
 from fmiqa_utils.runs import Run
-from fmiqa_utils.significance import difference_table
+from fmiqa_utils.significance import difference_table, least_resamples
 from fmiqa_utils.vocabulary import TRANSFORM_KINDS, parse_transform
 
 KEY = [*GROUP, "feature", "distance", "variant"]
@@ -75,7 +75,8 @@ def robustness_table(
     """SRCC of every series under every transform, and its difference to the unmoved one on the same pairs and resamples.
 
     Columns: `DRAWN`, transform, kind, amount (% or degrees), n, srcc, unmoved, difference, lower, upper (95 %, bootstrap over references)
-    and significant (after Holm over the transforms of one series). Raises InputError for a run without transforms.
+    and significant (after Holm over the transforms of one series, to whose needs `n_resamples` is raised). Raises InputError for a run
+    without transforms.
     """
     pairs = moved_pairs(run)
     measures = main_measures(run, distance, variant)
@@ -84,9 +85,8 @@ def robustness_table(
         one = rows[rows["pair_id"].isin(pairs["pair_id"])]
         wide = wide_scores(one, pairs)
         wide.columns = wide.columns.get_level_values("transform")
-        test = difference_table(
-            wide, pairs["quality"], pairs["ref"], "none", n_resamples=n_resamples, seed=seed
-        )
+        enough = max(n_resamples, least_resamples(wide.shape[1] - 1))
+        test = difference_table(wide, pairs["quality"], pairs["ref"], "none", n_resamples=enough, seed=seed)
         test = test.reset_index(names="transform").rename(columns={"value": "srcc", "baseline": "unmoved"})
         tables.append(test.assign(**{name: rows[name].iloc[0] for name in DRAWN}))
     table = pd.concat(tables, ignore_index=True)

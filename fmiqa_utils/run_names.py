@@ -47,7 +47,7 @@ def default_run(dataset: str) -> str:
     """The name of a dataset's run where none is given; of csv:/data/mine/pairs.csv it is mine-pairs."""
     if not dataset.startswith("csv:"):
         return dataset
-    table = Path(dataset.removeprefix("csv:")).expanduser().absolute()
+    table = Path(os.path.abspath(Path(dataset.removeprefix("csv:")).expanduser()))  # without ".."
     return plain(f"{table.parent.name}-{table.stem}")
 
 

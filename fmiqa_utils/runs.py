@@ -1,5 +1,6 @@
 """A named run: one dataset scored by one or more backbones, extracted once and read by every notebook after that."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -176,9 +177,8 @@ def run_folder(
 
     b = scorer.backbone
     dataset = str(pairs["dataset"].iloc[0])
-    place = (
-        list(pairs[["ref_path", "dist_path"]].iloc[0]) if dataset.startswith("csv:") else []
-    )  # names recur
+    own = dataset.startswith("csv:")  # names of own tables recur; one path may be written in several ways
+    place = [os.path.realpath(p) for p in pairs[["ref_path", "dist_path"]].iloc[0]] if own else []
     key = digest(run_key(scorer), list(transforms), transform_pairs, *place)[:10]
     name = plain("_".join((b.name, b.weights, b.normalize, b.precision)))
     return scores_root() / plain(dataset) / f"{name}-{key}"

@@ -125,6 +125,11 @@ def difference_table(
     return _with_holm(table.set_axis(wide.columns[table.index]), alpha)
 
 
+def least_resamples(comparisons: int, alpha: float = 0.05) -> int:
+    """How many resamples it takes that a p-value can be below `alpha` after Holm over so many comparisons."""
+    return int(2 * comparisons / alpha)
+
+
 def _differences(estimate: FloatArray, samples: FloatArray, ci: float) -> pd.DataFrame:
     """Column 0 is the baseline."""
     lower, upper, p = paired_difference(samples, 0, ci)
@@ -181,8 +186,8 @@ def _check(
             "the within-reference SRCC is a mean over references: resample='ref' is its bootstrap."
         )
     comparisons = wide.shape[1] - 1
-    if 2 * comparisons / (n_resamples + 1) >= alpha:
+    if n_resamples < least_resamples(comparisons, alpha):
         raise InputError(
             f"{n_resamples} resamples cannot reach p < {alpha} after Holm over {comparisons} comparisons: "
-            f"n_resamples must be above {int(2 * comparisons / alpha)}."
+            f"n_resamples must be {least_resamples(comparisons, alpha)} or more."
         )

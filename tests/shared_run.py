@@ -8,7 +8,8 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from fmiqa_utils.datasets import load_pairs
-from fmiqa_utils.runs import extract_run, run_folders, save_run
+from fmiqa_utils.run_names import run_parts
+from fmiqa_utils.runs import extract_run, save_run
 from fmiqa_utils.scorer import Settings
 
 NAME = "everything"
@@ -17,7 +18,12 @@ NORMALIZE = ("none", "model")
 TRANSFORMS = ("none", "tra-1", "sca-1", "rot-1")
 KINDS = ("blur", "noise")
 LEVELS = (1, 2)
-SIZES = ((230, 224), (300, 224), (240, 224))  # px, one reference each: two windows, moved or not
+SIZES = (  # width and height in px, one reference each: 2, 2, 4 and 2 windows, moved or not; LoDa needs four
+    (230, 224),
+    (300, 224),
+    (230, 240),
+    (230, 224),
+)
 MOVED = 6  # pairs scored under the transforms
 UNREADABLE = "r1_noise_2.png"
 
@@ -26,7 +32,7 @@ def make_run(folder: Path) -> str:
     """Write images and labels into `folder`, score them, and return the run's name.
 
     A ViT and a CNN, both with and without normalization; both forms of the usual five distances; PSNR, SSIM and, where pyiqa is
-    installed, MS-SSIM and FSIM; unmoved, and half of the pairs moved; 3 references with 4
+    installed, MS-SSIM and FSIM; unmoved, and a part of the pairs moved; 4 references with 4
     distorted images each, one of which cannot be read.
     """
     pairs = load_pairs(f"csv:{write_dataset(folder)}", direction="higher")
@@ -45,7 +51,7 @@ def make_run(folder: Path) -> str:
             normalize=normalize,
             device="cpu",
         )
-        folders += run_folders(NAME)
+        folders += [part.folder for part in run_parts(NAME)]
     save_run(NAME, folders)
     return NAME
 

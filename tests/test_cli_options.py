@@ -75,8 +75,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     for place, answer in ANSWERS.items():
         stand_in(place, answer)
-    execv = lambda path, words: found.update(execv={"path": path, "words": " ".join(words)})  # noqa: E731
-    monkeypatch.setattr("os.execv", execv)
+    execve = lambda path, words, _: found.update(execv={"path": path, "words": " ".join(words)})  # noqa: E731
+    monkeypatch.setattr("os.execve", execve)
     return found
 
 
@@ -386,7 +386,7 @@ def test_jupyters_own_options_reach_it(calls: Calls) -> None:
     )
     assert done.exit_code == 0, done.output
     assert calls["execv"]["words"].endswith(" --no-browser --port 9999 --ServerApp.token=t x.ipynb")
-    assert " -m jupyter lab " in calls["execv"]["words"]
+    assert " -m jupyterlab " in calls["execv"]["words"]
 
 
 def test_root_is_told_what_jupyter_wants(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_bad_arguments_name_the_way_out() -> None:
         difference_table(wide, quality, refs, "embeding")
     with pytest.raises(InputError, match="did you mean srcc_within"):
         difference_table(wide, quality, refs, "embedding", statistic="within_srcc")
-    with pytest.raises(InputError, match="n_resamples must be above 80"):
+    with pytest.raises(InputError, match="n_resamples must be 80 or more"):
         difference_table(wide, quality, refs, "embedding", n_resamples=79)
     with pytest.raises(InputError, match="mean over references"):
         difference_table(wide, quality, refs, "embedding", statistic="srcc_within", resample="image")
