@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
+UNREADABLE = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+)  # what reading a damaged run may raise, InputError among them
 SMALL = "timm:vit_tiny_patch16_224"  # what `auto` falls back to without the hub
 
 
