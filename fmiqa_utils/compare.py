@@ -18,7 +18,7 @@ from fmiqa_utils.csv_export import csv_text
 from fmiqa_utils.dataset_files import first_few
 from fmiqa_utils.dataset_registry import OWN_TABLE
 from fmiqa_utils.errors import InputError, printable
-from fmiqa_utils.runs import Run, load_run, short_name
+from fmiqa_utils.runs import UNREADABLE, Run, load_run, short_name
 from fmiqa_utils.scores import digest, digest_rows
 from fmiqa_utils.storage import write_atomically
 
@@ -62,8 +62,6 @@ CAPTION = (
     "The best block (#, from 0) was chosen on the same images; "
     "its lead over the embedding for references that had no part in the choice is in the CSV file."
 )
-UNREADABLE = (InputError, OSError, KeyError, TypeError, ValueError)  # what reading damaged files may raise
-
 T = TypeVar("T")
 
 

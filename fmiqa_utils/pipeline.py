@@ -1,5 +1,6 @@
 """`fmiqa report`: the notebooks in order, only those whose inputs changed, then the page."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,10 +24,10 @@ from fmiqa_utils.report import (
     read_record,
     run_notebook,
 )
-from fmiqa_utils.run_names import PINNED, check_run_name, known_runs, run_index
-from fmiqa_utils.runs import run_material, run_pairs
+from fmiqa_utils.run_names import PINNED, check_run_name, known_runs, saved_record, unknown_run
+from fmiqa_utils.runs import UNREADABLE, run_material, run_pairs
 from fmiqa_utils.scores import digest, sole_writer
-from fmiqa_utils.storage import read_whole, write_atomically
+from fmiqa_utils.storage import check_room, read_whole, write_atomically
 
 EXTRACT = "01_extract.ipynb"
 READERS = (
@@ -37,6 +38,7 @@ READERS = (
     "06_published_results.ipynb",
 )
 TRAIN = "07_loda.ipynb"  # hours on a real dataset: there only with --set loda_preset=…
+TRIES = 3  # extractions of a dataset that changes meanwhile
 FOLDERS = ("root", "results")  # parameters that name a folder or a file
 Say = Callable[[str], object]
 
@@ -111,55 +113,105 @@ class _Job:
     def folder(self) -> Path:
         return reports_root() / self.run
 
+    @property
+    def pinned(self) -> Path:
+        """The report's own record of its run: what notebook 01 saved, whatever is extracted under the same name meanwhile."""
+        return self.folder / "run" / f"{self.run}.json"
+
+    @property
+    def figures(self) -> Path:
+        return figures_root() / self.run
+
 
 def _executed(job: _Job) -> tuple[Path, str]:
     sources = [p for p in ((job.notebooks or notebooks_root()) / name for name in job.names) if p.is_file()]
     given = {**job.given, "run": job.run}
     parameters = _shares(sources, given)
-    extracting = [s for s in sources if s.name == EXTRACT]
+    check_room(job.folder, "The report")
+    check_room(job.figures, "The figures")
     with _alone(job.folder, job.say):
-        for source in extracting:
-            job.progress("report", 0, len(sources), unit="notebooks")
-            _one_notebook(job, source, given, parameters[source])
         with _pinned(job):
             for done, source in enumerate(sources):
-                if source not in extracting:
-                    job.progress("report", done, len(sources), unit="notebooks")
-                    _one_notebook(job, source, given, parameters[source])
+                job.progress("report", done, len(sources), unit="notebooks")
+                if source.name == EXTRACT:
+                    _extraction(job, source, given, parameters[source])
+                elif not done:  # no extraction of its own: the run as it is now
+                    _take_over(job)
+                if source.name != EXTRACT:
+                    _one_notebook(job, source, parameters[source], run_material(job.run))
             job.progress("report", len(sources), len(sources), unit="notebooks")
             headline = _page(job, [_executed_copy(job, source) for source in sources])
-        _index()
+        _index(job.say)
     return job.folder / "index.html", headline
 
 
 @contextmanager
 def _pinned(job: _Job) -> Iterator[None]:
-    """All chapters and the page read the run as it is now, whatever is extracted under its name meanwhile."""
-    record = job.folder / "run" / f"{job.run}.json"
-    write_atomically(record, read_whole(run_index(job.run)))
-    os.environ[PINNED] = str(record)
+    """All chapters and the page read and write the report's own record of the run."""
+    job.pinned.parent.mkdir(parents=True, exist_ok=True)
+    os.environ[PINNED] = str(job.pinned)
     try:
         yield
     finally:
         del os.environ[PINNED]
 
 
+def _take_over(job: _Job) -> None:
+    """The report reads the run as it is now. Raises InputError where there is none of this name."""
+    try:
+        write_atomically(job.pinned, read_whole(saved_record(job.run)))
+    except FileNotFoundError:
+        raise unknown_run(job.run) from None
+
+
+def _extraction(
+    job: _Job, source: Path, given: Mapping[str, object], parameters: Mapping[str, object]
+) -> None:
+    """Execute notebook 01 unless it was with the same inputs, and the run is still what it saved then.
+
+    Raises InputError where labels or images go on changing while it runs.
+    """
+    for _ in range(TRIES):
+        before = _dataset_material(given)
+        same_run = _content(job.pinned) == _content(saved_record(job.run)) != b""
+        if not same_run:  # another extraction since, or none yet
+            job.pinned.unlink(missing_ok=True)
+            _executed_copy(job, source).with_suffix(".json").unlink(missing_ok=True)
+        executed = _one_notebook(job, source, parameters, before)
+        if not job.pinned.is_file():
+            _take_over(job)
+        if not executed or _dataset_material(given) == before:
+            return
+        _executed_copy(job, source).with_suffix(".json").unlink(missing_ok=True)
+    raise InputError(
+        f"the labels or images of {given.get('dataset', 'demo')} changed each time they were read: "
+        f"make the report when nothing writes to them."
+    )
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds; nothing where there is none."""
+    try:
+        return read_whole(path)
+    except FileNotFoundError:
+        return b""
+
+
 def _executed_copy(job: _Job, source: Path) -> Path:
     return job.folder / "notebooks" / source.name
 
 
-def _one_notebook(
-    job: _Job, source: Path, given: Mapping[str, object], parameters: Mapping[str, object]
-) -> None:
-    """Execute `source`, unless it was with the same inputs."""
+def _one_notebook(job: _Job, source: Path, parameters: Mapping[str, object], inputs: object) -> bool:
+    """Execute `source`, unless it was with the same `inputs` and parameters; says whether it did."""
     destination = _executed_copy(job, source)
-    material: list[object] = [_dataset_material(given) if source.name == EXTRACT else run_material(job.run)]
+    material: list[object] = [inputs]
     if results := str(parameters.get("results") or ""):
         material.append(_facts_below(Path(results)))
     key = notebook_key(source, parameters, material)
-    figures = figures_root() / job.run
-    if not is_finished(destination, key, figures):
-        run_notebook(source, destination, parameters, key, figures=figures, update=job.progress)
+    if is_finished(destination, key, job.figures):
+        return False
+    run_notebook(source, destination, parameters, key, figures=job.figures, update=job.progress)
+    return True
 
 
 @contextmanager
@@ -191,7 +243,7 @@ def _page(job: _Job, executed: Sequence[Path]) -> str:
     chapters = [read_record(p) for p in executed]
     key = digest(chapters, package_digest(), run_material(job.run))
     known = _read_json(record)
-    if page.is_file() and known.get("key") == key:
+    if known.get("key") == key and known.get("sha256") == _sha256(page):
         return str(known["headline"])
     from fmiqa_utils.page import write_page
     from fmiqa_utils.runs import load_run
@@ -199,23 +251,40 @@ def _page(job: _Job, executed: Sequence[Path]) -> str:
     job.progress("page", 0, 0, unit="chapters")
     headline = write_page(page, load_run(job.run), executed, command=job.command)
     job.progress("page", len(executed), len(executed), unit="chapters")
-    write_atomically(record, json.dumps({"key": key, "headline": headline}).encode())
+    facts = {"key": key, "sha256": _sha256(page), "headline": headline}
+    write_atomically(record, json.dumps(facts).encode())
     return headline
 
 
-def _index() -> None:
-    """The page over all reports, where there are several and one of them has changed."""
+def _index(say: Say) -> None:
+    """The page over all reports, where there are several and one of them has changed; a run that cannot be read is left out of it."""
     names = [name for name in known_runs() if (reports_root() / name / "index.html").is_file()]
     if len(names) < 2:
         return
-    page, record = reports_root() / "index.html", reports_root() / "index.json"
-    key = digest(package_digest(), {name: run_material(name) for name in names})
-    if page.is_file() and _read_json(record).get("key") == key:
-        return
     from fmiqa_utils.page import write_index
 
-    write_index(page, names)
-    write_atomically(record, json.dumps({"key": key}).encode())
+    with sole_writer(reports_root(), waiting=say):  # two reports at once have one index
+        page, record = reports_root() / "index.html", reports_root() / "index.json"
+        key = digest(package_digest(), {name: _material_or_reason(name) for name in names})
+        known = _read_json(record)
+        if known.get("key") == key and known.get("sha256") == _sha256(page):
+            return
+        for sentence in write_index(page, names):
+            say(sentence)
+        write_atomically(record, json.dumps({"key": key, "sha256": _sha256(page)}).encode())
+
+
+def _material_or_reason(name: str) -> object:
+    """`run_material`, or why there is none."""
+    try:
+        return run_material(name)
+    except UNREADABLE as error:
+        return repr(error)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; "" where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _read_json(path: Path) -> dict[str, object]:

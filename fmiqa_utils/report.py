@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,19 +87,27 @@ def notebook_key(source: Path, parameters: Mapping[str, object], material: objec
 def is_finished(destination: Path, key: str, figures: Path | None = None) -> bool:
     """True if `destination` is, to the byte, what a run with this `key` wrote that came to its end.
 
-    The figures that it drew must still be in the folder `figures`.
+    The figures that it drew must still be in the folder `figures`, as it drew them.
     """
     record = read_record(destination)
     if record.get("key") != key or not destination.is_file():
         return False
     drawn = record.get("figures") or []
-    if figures is not None and isinstance(drawn, list) and not all((figures / n).is_file() for n in drawn):
+    if figures is not None and isinstance(drawn, list) and record.get("drawn") != _drawn(figures, drawn):
         return False
     return record.get("sha256") == hashlib.sha256(destination.read_bytes()).hexdigest()
 
 
+def _drawn(figures: Path, names: Sequence[str]) -> str:
+    """sha256 of the files that a notebook drew; "" where one is gone."""
+    files = [figures / name for name in names]
+    if not all(file.is_file() for file in files):
+        return ""
+    return digest(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+
+
 def read_record(destination: Path) -> dict[str, object]:
-    """What was written beside an executed notebook after its end: key, sha256, seconds, figures. {} where there is no whole record."""
+    """What was written beside an executed notebook after its end: key, sha256, seconds, figures, drawn. {} where there is none."""
     try:
         record = json.loads(destination.with_suffix(".json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -150,11 +158,13 @@ def run_notebook(
         temporary.unlink(missing_ok=True)
         raise
     seconds = round(time.time() - start, 2)
+    drawn = sorted(p.name for p in figures.glob(f"{source.name[:3]}*") if p.is_file()) if figures else []
     record = {
         "key": key,
         "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
         "seconds": seconds,
-        "figures": sorted(p.name for p in figures.glob(f"{source.name[:3]}*")) if figures else [],
+        "figures": drawn,
+        "drawn": _drawn(figures, drawn) if figures else "",
     }
     os.replace(temporary, destination)  # a kill before the next line leaves a record that does not fit
     write_atomically(destination.with_suffix(".json"), json.dumps(record).encode())

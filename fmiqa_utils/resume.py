@@ -19,7 +19,7 @@ from fmiqa_utils.scores import (
     read_verified,
     write_verified,
 )
-from fmiqa_utils.storage import in_threads, is_remote, listing, remove
+from fmiqa_utils.storage import in_threads, is_remote, is_writable, listing, remove
 
 RELIST = 30.0  # s between looks at what other drivers have finished in an object store
 
@@ -85,7 +85,7 @@ class Kept:
 
     def clean(self, in_use: Callable[[], set[str]]) -> None:
         """After the manifest: shards that have a successor go, unless a saved run holds them (`in_use`, asked only where it matters)."""
-        stale = self._stale - set(self.shards.values())
+        stale = self._stale - set(self.shards.values()) if is_writable(self.folder) else set()
         for name in stale - in_use() if stale else ():
             remove(self.folder / name)
 

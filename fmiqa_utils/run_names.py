@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.paths import scores_root
+from fmiqa_utils.paths import reports_root, scores_root
 from fmiqa_utils.storage import listing, read_whole, write_atomically
 
 PINNED = "FMIQA_RUN"  # names a run's record that counts instead of the saved one: a report reads one state of its run
@@ -61,6 +61,11 @@ def run_index(name: str) -> Path:
     pinned = os.environ.get(PINNED, "")
     if pinned and Path(pinned).stem == name:
         return Path(pinned)
+    return saved_record(name)
+
+
+def saved_record(name: str) -> Path:
+    """The record that says what run `name` is now. Raises InputError for a name that cannot be a run's."""
     return scores_root() / "runs" / f"{check_run_name(name)}.json"
 
 
@@ -76,17 +81,31 @@ def save_parts(name: str, parts: list[Part]) -> Path:
         "scores": [str(p.folder.relative_to(root)) for p in parts],
         "manifests": [p.manifest for p in parts],
     }
-    return write_atomically(run_index(name), json.dumps(content, indent=1).encode())
+    data = json.dumps(content, indent=1).encode()
+    for record in dict.fromkeys((saved_record(name), run_index(name))):  # in a report also its own copy
+        if not _says(record, data):
+            write_atomically(record, data)
+    return saved_record(name)
+
+
+def _says(record: Path, data: bytes) -> bool:
+    try:
+        return read_whole(record) == data
+    except FileNotFoundError:
+        return False
 
 
 def shards_in_use(folder: Path) -> set[str]:
-    """The shards of `folder` that a saved run holds."""
+    """The shards of `folder` that a saved run holds, or a report that was begun here; all of them where that cannot be known."""
+    records = {scores_root() / "runs" / f"{name}.json" for name in known_runs()}
     held: set[str] = set()
-    for name in known_runs():
-        record = scores_root() / "runs" / f"{name}.json"
-        for part in _parts(record, name):
-            if part.folder == folder:
-                held |= set(json.loads(read_whole(part.folder / part.manifest))["shards"])
+    for record in sorted(records | set(reports_root().glob("*/run/*.json"))):
+        try:
+            for part in _parts(record, record.stem):
+                if part.folder == folder:
+                    held |= set(json.loads(read_whole(part.folder / part.manifest))["shards"])
+        except (InputError, FileNotFoundError, ValueError, KeyError, TypeError):
+            return set(listing(folder))  # a damaged record: it may be mended, and then wants its shards
     return held
 
 

@@ -36,6 +36,12 @@ DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
 DEMO_MOVED_UNTRAINED = 42  # six of each reference
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
 BEST_SMALL = "dino_vits16"  # what `auto` is with pretrained weights
+UNREADABLE = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+)  # what reading a damaged run may raise, InputError among them
 SMALL = "timm:vit_tiny_patch16_224"  # what `auto` falls back to without the hub
 
 

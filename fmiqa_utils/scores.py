@@ -20,7 +20,15 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.storage import TEMPORARY, in_threads, is_remote, open_path, read_whole, write_atomically
+from fmiqa_utils.storage import (
+    TEMPORARY,
+    in_threads,
+    is_remote,
+    is_writable,
+    open_path,
+    read_whole,
+    write_atomically,
+)
 
 SCORE_COLUMNS = [
     "dataset",
@@ -279,7 +287,12 @@ def read_verified(run: Path) -> dict[str, Verified]:
 
 
 def write_verified(run: Path, known: dict[str, Verified]) -> None:
-    """Note the shards that are whole and whose images were looked at, so that the next start need not read them."""
+    """Note the shards that are whole and whose images were looked at, so that the next start need not read them.
+
+    Where the folder cannot be written there is no note: nothing but time depends on it.
+    """
+    if not is_writable(run):
+        return
     rows = [{"shard": name, **seen._asdict()} for name, seen in known.items()]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, _VERIFIED_SCHEMA), sink)
@@ -291,7 +304,7 @@ def sole_writer(run: Path, patience: float = 3600, waiting: object = None) -> It
     """Hold the run folder's lock; a second run waits for the first up to `patience` seconds, and says so.
 
     `waiting`: called with a sentence when the lock is taken. Raises InputError when patience ends. An object store has no locks: there
-    two drivers share the work, and what both write is the same.
+    two drivers share the work, and what both write is the same. A folder that cannot be written needs none: it is only read.
     """
     if is_remote(run):
         yield
@@ -300,11 +313,16 @@ def sole_writer(run: Path, patience: float = 3600, waiting: object = None) -> It
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{run} cannot be written: {error.strerror}.") from error
+    if not is_writable(run):  # what is finished there can be read, and nobody here writes
+        yield
+        return
     lock = FileLock(run / ".lock")
     try:
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except OSError as error:
+            if not isinstance(error, Timeout):
+                raise InputError(f"{run}/.lock cannot be opened: {error.strerror}.") from error
             if callable(waiting):
                 waiting(f"another run is writing to {run.name}; waiting for it to finish")
             lock.acquire(timeout=patience)

@@ -90,6 +90,27 @@ def write_atomically(path: Path, data: bytes) -> Path:
     return path
 
 
+def is_writable(folder: Path) -> bool:
+    """False for a folder on a disk that is mounted to be read, or of another user; an object store says so when it is written."""
+    return is_remote(folder) or os.access(folder, os.W_OK)
+
+
+def check_room(folder: Path, what: str, room: int = 2**24) -> None:
+    """Raises InputError unless `room` bytes can be written into `folder`, which is made where it is not there."""
+    trial = folder / f"{TEMPORARY}trial-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            trial.write_bytes(bytes(room))
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(
+            f"{what} cannot be written into {folder} ({reason}): make room there, or name another folder."
+        ) from error
+
+
 def read_whole(path: Path) -> bytes:
     """The whole file. Raises FileNotFoundError where there is none."""
     return with_reason(path, "read", path.read_bytes) if is_remote(path) else path.read_bytes()
