@@ -18,6 +18,7 @@ from fmiqa_utils.dataset_registry import DATASETS, DIRECTIONS, OWN_TABLE, known,
 from fmiqa_utils.dataset_registry import refuse_kind as refuse_kind
 from fmiqa_utils.dataset_registry import refuse_label_options as refuse_label_options
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.regular_files import check_regular
 from fmiqa_utils.run_names import known_runs, refuse_unknown_run
 from fmiqa_utils.vocabulary import (
     BASELINES,
@@ -179,11 +180,8 @@ def check_folder(value: str) -> None:
 
 
 def check_file(value: Path) -> None:
-    """Raises InputError unless `value` is a file that exists."""
-    if not value.is_file():
-        raise InputError(
-            f"{value} does not exist." if not value.exists() else f"{value} is a folder, not a file."
-        )
+    """Raises InputError unless `value` is a regular file that may be read."""
+    check_regular(value, "a file", sys.maxsize)
 
 
 def check_exists(value: Path) -> None:

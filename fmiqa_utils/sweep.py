@@ -107,15 +107,10 @@ class Job:
 
 
 def read_sweep(path: Path) -> dict[str, Any]:
-    """The fields of a `Sweep` in a YAML file. Raises InputError for an unknown field or a file that is no mapping."""
-    import yaml
+    """The fields of a `Sweep` in a YAML file. Raises InputError for an unknown field and as `sweep_file.read_yaml` does."""
+    from fmiqa_utils.sweep_file import read_yaml
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold names and values, such as datasets: [live, tid2013].")
+    content = read_yaml(path)
     known = list(Sweep.__dataclass_fields__)
     for name in content:
         if name not in known:

@@ -7,12 +7,14 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_runs import chapter, extract, sign_of, source, write_table
 
+from fmiqa_utils.compare import rows_of
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.paths import figures_root, reports_root
 from fmiqa_utils.pipeline import make_report
@@ -64,8 +66,10 @@ def hook(when: str, name: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_hooks() -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hook of another test, and few resamples in the index."""
     hooks.clear()
+    monkeypatch.setattr("fmiqa_utils.page.rows_of", partial(rows_of, n_resamples=10))
 
 
 def report(place: Path, direction: str = "higher", run: str = "a") -> tuple[str, set[str]]:
@@ -192,11 +196,15 @@ def test_figures_that_a_killed_report_drew_over_are_drawn_again(
         chapter(notebook.name, destination, parameters)
         figures_root().joinpath("a").mkdir(parents=True, exist_ok=True)
         (figures_root() / "a" / f"{notebook.name[:2]}_x.svg").write_text(sign_of(load_run("a")))
+        hook("drawn", notebook.name)
+
+    def kill() -> None:
+        raise Killed
 
     monkeypatch.setattr("fmiqa_utils.notebook_engine.execute", draw)
     report(place)
     write_table(place, -1)
-    killed_at(monkeypatch, "report", "02_layer_curves.json")
+    hooks["drawn", "02"] = kill
     with pytest.raises(Killed):
         report(place)
     assert (figures_root() / "a" / "02_x.svg").read_text() == "FALLS"

@@ -1,6 +1,7 @@
 """A sweep end to end on small images: plan, estimate, YAML, engines, leaderboard, and going on."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -168,3 +169,72 @@ def test_two_tables_of_one_name_are_refused_before_any_work(tmp_path: Path) -> N
         tables.append(f"csv:{tmp_path / place / 'pairs.csv'}")
     with pytest.raises(InputError, match=r"one name in every table \(csv:pairs, csv:pairs\)"):
         jobs_of(Sweep(tables, ["timm:resnet10t"], "untrained", direction="higher"))
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(20)
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (LAUGHS, r"line 1 holds a reference \(& or \*\): write the names out"),
+        ("datasets: &d [demo]\nbackbones: *d\n", "line 1 holds a reference"),
+        ("datasets: *d\n", "line 1 holds a reference"),
+        ("datasets: " + "[" * 100_000, "line 1 is nested too deep"),
+        ("datasets: " + "{a: " * 5_000, "nested too deep"),
+        ("\n".join("  " * i + "a:" for i in range(300)), "nested too deep"),
+        ("datasets: [[demo]]\n", "nested too deep"),
+        ("datasets: demo\nbatch: 3\nbatch: 4\n", "lines 2 and 3 both give 'batch': give it once"),
+        (
+            "datasets: !!python/object/apply:os.system [id]\n",
+            r"line 1 holds a tag \(tag:yaml.org,2002:python",
+        ),
+        ("datasets: !!set {demo}\n", "line 1 holds a tag"),
+        ("a: 1\n---\nb: 2\n", "cannot be read as YAML: but found another document"),
+        ("datasets: [demo\n", r"cannot be read as YAML: .* \(line 2\)"),
+        ("? [a]\n: b\n", r"unhashable key \(line 1\)"),
+        ("batch: 2026-99-99\n", "holds a value that cannot be read: month must be in"),
+        (f"batch: {'9' * 5000}\n", "holds a value that cannot be read"),
+        ("- demo\n", "must hold names and values"),
+        ("", "must hold names and values"),
+        ("<<: demo\n", r"cannot be read as YAML: .*merge.* \(line 1\)"),
+        ("datasets: caf\xe9\n".encode("latin-1"), r"is not text in UTF-8 \(byte 0xe9 at 13\)"),
+        ("datasets: demo\n".encode("utf-16"), "is not text in UTF-8"),
+        (b"datasets: \x00\n", "special characters are not allowed"),
+        (b"#" * (2**20 + 1), r"a sweep's file may have 1 MiB"),
+    ],
+)
+def test_a_yaml_file_that_means_harm_is_one_sentence(tmp_path: Path, content: str | bytes, said: str) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=said) as caught:
+        read_sweep(file)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.timeout(20)
+def test_a_yaml_file_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place, said in (
+        (tmp_path / "pipe", "is a named pipe"),
+        (Path("/dev/zero"), "is a device"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "none.yaml", "does not exist"),
+    ):
+        with pytest.raises(InputError, match=said):
+            read_sweep(place)
+        done = CliRunner().invoke(app, ["sweep", str(place), "--dry-run"])
+        assert isinstance(done.exception, InputError)
+        assert said in str(done.exception)
+
+
+def test_what_plain_yaml_says_is_still_read(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_bytes(
+        "\ufeff# é\ndatasets:\n  - demo\n  - 'csv:/a,b/c.csv'\nbatch: 3\nweights: \"x\"\n".encode()
+    )
+    assert read_sweep(file) == {"datasets": ["demo", "csv:/a,b/c.csv"], "batch": 3, "weights": "x"}
