@@ -76,7 +76,9 @@ def poison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "sitecustomize.py").write_text(POISON)
     (folder / "poison.json").write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+        )
         patch.setenv("FMIQA_TEST_POISON", str(folder / "poison.json"))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield folder / "poison.json"

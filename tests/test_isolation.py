@@ -1,5 +1,6 @@
 """Tests see folders of their own and no hub, also in the processes that they start."""
 
+import os
 import subprocess
 import sys
 import urllib.request
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fmiqa_utils.backbones import load_backbone
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.paths import data_root, figures_root, machine_root, reports_root, scores_root
-from fmiqa_utils.weights import hub_has
 
 
 def test_every_folder_is_this_tests_own(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +27,8 @@ def test_a_process_of_a_test_sees_the_same_folders(folders: Path) -> None:
     assert said.strip() == str(folders / "scores")
 
 
-def test_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_not_asked_and_its_cache_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("the hub was asked"))
-    assert not hub_has("timm/vit_base_patch16_224.dino")
+    assert not Path(os.environ["HF_HOME"]).exists()
+    with pytest.raises(InputError, match="hub"):
+        load_backbone("dino_vits16", "pretrained")
