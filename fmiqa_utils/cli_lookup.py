@@ -113,17 +113,25 @@ def compare(
 
     with progress_bar("runs") as update:
         update("leaderboard", 0, 0)
-        from fmiqa_utils.compare import leaderboard, save_leaderboard, side_by_side
+        from fmiqa_utils.compare import leaderboard, read_each, save_leaderboard, side_by_side
         from fmiqa_utils.runs import known_runs, load_run
+        from fmiqa_utils.storage import check_room
 
-        loaded = [load_run(name) for name in runs or known_runs()]
+        folder = output or figures_root() / "compare"
+        check_room(folder, "The leaderboard", 2**20)
+        if runs:
+            loaded = [load_run(name) for name in runs]
+        else:  # whatever can be read of what is there
+            loaded, left_out = read_each(known_runs(), lambda run: run)
+            for sentence in left_out:
+                say(sentence)
         board = leaderboard(track(loaded, "leaderboard", "runs"), n_resamples=resamples)
     leaders = side_by_side(board, bold=BOLD)
     leaders.insert(0, "backbone", leaders.pop("backbone"))
     show(leaders, "SRCC with 95 % interval over references")
     for warning in dict.fromkeys(run.warning for run in loaded if run.warning):
         warn(warning)
-    for path in save_leaderboard(board, output or figures_root() / "compare"):
+    for path in save_leaderboard(board, folder):
         tell(f"Saved {short(path)}")
 
 

@@ -146,7 +146,7 @@ def sweep(
             f"{planned['windows'].sum():,} window forwards, {hours}, {planned['gigabytes'].sum():.3f} GB to be written."
         )
         return
-    _try_to_write()
+    _try_to_write(reports)
     with (
         workers_of(engine, workers=workers, address=address, num_gpus=num_gpus, say=say) as group,
         progress_bar("pairs") as update,
@@ -188,10 +188,14 @@ def _send_to(output: str) -> None:
     os.environ["FMIQA_SCORES"] = output if "://" in output else str(Path(output).resolve())
 
 
-def _try_to_write() -> None:
-    """Raises InputError where the scores could not be written, before hours are spent."""
-    from fmiqa_utils.paths import scores_root
-    from fmiqa_utils.storage import remove, write_atomically
+def _try_to_write(reports: bool) -> None:
+    """Raises InputError where the scores, figures or reports could not be written, before hours are spent."""
+    from fmiqa_utils.paths import figures_root, reports_root, scores_root
+    from fmiqa_utils.storage import check_room, remove, write_atomically
+
+    check_room(figures_root() / "sweep", "The leaderboard")
+    if reports:
+        check_room(reports_root(), "The reports")
 
     remove(write_atomically(scores_root() / f"trial-{os.getpid()}", b""))
 

@@ -130,6 +130,19 @@ def check_dataset(name: str) -> None:
         known(name)
 
 
+def check_datasets(words: str) -> None:
+    """`check_dataset` of names by commas; says the way out for the path of a csv:PATH that has a comma itself."""
+    try:
+        each(check_dataset, "dataset")(words)
+    except InputError as error:
+        if OWN_TABLE not in words or "," not in words:
+            raise
+        raise InputError(
+            f"{error} (A path with a comma cannot stand in a list by commas: name it in a sweep's YAML file, "
+            f"datasets: ['csv:PATH'].)"
+        ) from error
+
+
 def check_backbone(name: str) -> None:
     """Raises InputError unless `name` is "auto", a named backbone, timm:NAME or openclip:NAME."""
     if name != "auto":
@@ -257,7 +270,7 @@ Datasets = Annotated[
     str | None,
     typer.Option(
         help="Names from `fmiqa datasets` by commas, csv:PATH among them.",
-        callback=checked(each(check_dataset, "dataset")),
+        callback=checked(check_datasets),
         autocompletion=by_commas(*DATASETS),
     ),
 ]

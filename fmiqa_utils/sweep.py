@@ -123,6 +123,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
 def jobs_of(sweep: Sweep) -> list[Job]:
     """Every combination, datasets first. Raises InputError for a name that is unknown or a dataset that is incomplete."""
     settings = Settings(tuple(sweep.distances), tuple(sweep.variants), small_images=sweep.small_images)
+    _refuse_one_run_for_two(sweep.datasets)
     jobs = []
     for dataset in sweep.datasets:
         own = {"direction": sweep.direction or None} if dataset.startswith("csv:") else {}
@@ -131,12 +132,19 @@ def jobs_of(sweep: Sweep) -> list[Job]:
             for normalize in sweep.normalize:
                 spec = Spec(backbone, weights, normalize, sweep.precision, settings, sweep.batch)
                 jobs.append(Job(dataset, spec, pairs))
-    shown = {job.dataset: str(job.pairs["dataset"].iloc[0]) for job in jobs}
-    if len(set(shown.values())) < len(shown):
-        raise InputError(
-            f"two of the datasets have one name in every table ({', '.join(shown.values())}): rename a file."
-        )
     return jobs
+
+
+def _refuse_one_run_for_two(datasets: list[str]) -> None:
+    """Raises InputError where two datasets would be saved as one run."""
+    names: dict[str, str] = {}
+    for dataset in datasets:
+        first = names.setdefault(sweep_name(dataset), dataset)
+        if first != dataset:
+            raise InputError(
+                f"{first} and {dataset} would both be saved as the run {sweep_name(dataset)}: "
+                f"rename a file or its folder, or sweep over one at a time."
+            )
 
 
 def estimate(sweep: Sweep, jobs: list[Job]) -> pd.DataFrame:

@@ -160,15 +160,38 @@ def test_small_images_are_planned_as_they_will_be_scored(tmp_path: Path) -> None
         assert estimate(wanted, jobs_of(wanted))["windows"].tolist() == [windows]
 
 
-def test_two_tables_of_one_name_are_refused_before_any_work(tmp_path: Path) -> None:
-    tables = []
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        Image.new("RGB", (224, 224)).save(tmp_path / place / "r.png")
-        (tmp_path / place / "pairs.csv").write_text("ref,dist,label\nr.png,r.png,1\n")
-        tables.append(f"csv:{tmp_path / place / 'pairs.csv'}")
-    with pytest.raises(InputError, match=r"one name in every table \(csv:pairs, csv:pairs\)"):
+def a_table(folder: Path, labels: tuple[int, ...] = (3, 2, 1)) -> str:
+    """csv:FOLDER/pairs.csv of two references with three distorted images each."""
+    folder.mkdir(parents=True)
+    rng, rows = np.random.default_rng(0), ["ref,dist,label"]
+    for r in range(2):
+        ref = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+        Image.fromarray(ref).save(folder / f"r{r}.png")
+        for d, label in enumerate(labels):
+            noisy = np.clip(ref + rng.normal(0, 30 * (d + 1), ref.shape), 0, 255)
+            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"d{r}{d}.png")
+            rows.append(f"r{r}.png,d{r}{d}.png,{label + r / 10}")
+    (folder / "pairs.csv").write_text("\n".join(rows))
+    return f"csv:{folder / 'pairs.csv'}"
+
+
+def test_two_tables_that_would_be_one_run_are_refused_before_any_work(tmp_path: Path) -> None:
+    tables = [a_table(tmp_path / place / "same") for place in ("a", "b")]
+    with pytest.raises(InputError, match=r"both be saved as the run same-pairs-sweep: rename"):
         jobs_of(Sweep(tables, ["timm:resnet10t"], "untrained", direction="higher"))
+
+
+def test_two_tables_of_one_stem_are_two_datasets(folder: Path) -> None:
+    tables = [a_table(folder / "good"), a_table(folder / "bad", (1, 2, 3))]
+    words = ["--backbones", "timm:resnet10t", "--weights", "untrained", "--direction", "higher"]
+    done = CliRunner().invoke(app, ["sweep", "--datasets", ",".join(tables), *words, "--no-reports"])
+    assert done.exit_code == 0, done.exception
+    board = pd.read_csv(folder / "figures" / "sweep" / "leaderboard.csv")
+    psnr = board[board["distance"] == "psnr"].set_index("dataset")["srcc"]
+    assert psnr["csv:pairs (run good-pairs-sweep)"] > 0.8
+    assert psnr["csv:pairs (run bad-pairs-sweep)"] < -0.8
+    assert board.groupby("dataset")["dataset_id"].nunique().tolist() == [1, 1]
+    assert load_run("good-pairs-sweep").scores["value"].equals(load_run("bad-pairs-sweep").scores["value"])
 
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
@@ -238,3 +261,29 @@ def test_what_plain_yaml_says_is_still_read(tmp_path: Path) -> None:
         "\ufeff# é\ndatasets:\n  - demo\n  - 'csv:/a,b/c.csv'\nbatch: 3\nweights: \"x\"\n".encode()
     )
     assert read_sweep(file) == {"datasets": ["demo", "csv:/a,b/c.csv"], "batch": 3, "weights": "x"}
+
+
+def test_a_path_with_a_comma_stands_in_a_yaml_file(folder: Path) -> None:
+    table = a_table(folder / "one,two")
+    words = ["--backbones", "timm:resnet10t", "--weights", "untrained", "--direction", "higher", "--dry-run"]
+    for datasets in (table, f"demo,{table}"):
+        done = CliRunner().invoke(app, ["sweep", "--datasets", datasets, *words])
+        assert isinstance(done.exception, InputError)
+        assert "one does not exist" in str(done.exception)
+        assert "YAML file, datasets: ['csv:PATH']" in str(done.exception)
+    (folder / "sweep.yaml").write_text(json.dumps({"datasets": ["demo", table]}))
+    done = CliRunner().invoke(app, ["sweep", str(folder / "sweep.yaml"), *words])
+    assert done.exit_code == 0, done.exception
+    assert "2 jobs, 5 chunks" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["scores", "figures", "reports"])
+def test_a_sweep_that_could_not_be_saved_is_refused_before_it_scores(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / name).write_text("a file")
+    monkeypatch.setattr("fmiqa_utils.sweep.run_sweep", lambda *_, **__: pytest.fail("it scored"))
+    done = CliRunner().invoke(app, WORDS)
+    assert isinstance(done.exception, InputError)
+    assert "cannot be written" in str(done.exception)
+    assert str(folder / name) in str(done.exception)
