@@ -52,6 +52,8 @@ def why_unread(path: str | Path, error: OSError | ValueError) -> str:
         return f"{path} does not exist."
     if isinstance(error, PermissionError):
         return f"{path} may not be read: give this user read permission on it and on its folder."
+    if isinstance(error, UnicodeEncodeError):
+        return f"{path} cannot be named here, where names on disk are read as {error.encoding}: set PYTHONUTF8=1."
     reason = (error.strerror or error) if isinstance(error, OSError) else error
     return f"{path} cannot be read: {reason}."
 

@@ -84,15 +84,14 @@ def write_atomically(path: Path, data: bytes) -> Path:
         raise InputError(
             f"{path.name} could not be written ({error.strerror}): {way_out}; finished chunks are kept."
         ) from error
-    except BaseException:  # stopped by a signal
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 
 
 def is_writable(folder: Path) -> bool:
     """False for a folder on a disk that is mounted to be read, or of another user; an object store says so when it is written."""
-    return is_remote(folder) or os.access(folder, os.W_OK)
+    return is_remote(folder) or os.access(
+        folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids
+    )
 
 
 def check_room(folder: Path, what: str, room: int = 2**24) -> None:
