@@ -84,6 +84,9 @@ def write_atomically(path: Path, data: bytes) -> Path:
         raise InputError(
             f"{path.name} could not be written ({error.strerror}): {way_out}; finished chunks are kept."
         ) from error
+    except BaseException:  # stopped by a signal
+        Path(temporary).unlink(missing_ok=True)
+        raise
     return path
 
 
