@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fmiqa_utils.scorer import Scorer, Settings
 
 DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
-DEMO_MOVED_UNTRAINED = 42  # six of each reference
+DEMO_MOVES_UNTRAINED = ["none", "tra-1", "sca-1", "rot-1"]  # as published; the larger amounts add nothing there
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
 BEST_SMALL = "dino_vits16"  # what `auto` is with pretrained weights
 UNREADABLE = (
@@ -102,14 +102,14 @@ def choose_transforms(
 ) -> tuple[list[str], int]:
     """Transforms by commas, and how many pairs to move; "auto": two amounts of each on the demo dataset, none elsewhere.
 
-    Where none of the `chosen` (backbone, weights) is trained, fewer pairs are moved: they show how it works, and that is all they can.
+    Where none of the `chosen` (backbone, weights) is trained, one amount of each: it shows how it works, and that is all it can.
     """
     if transforms != "auto":
         return list(chosen_transforms(transforms)), transform_pairs
     if dataset != "demo":
         return ["none"], 0
     untrained = bool(chosen) and all(weights == "untrained" for _, weights in chosen)
-    return DEMO_MOVES, transform_pairs or (DEMO_MOVED_UNTRAINED if untrained else DEMO_MOVED)
+    return DEMO_MOVES_UNTRAINED if untrained else DEMO_MOVES, transform_pairs or DEMO_MOVED
 
 
 def extract_run(
