@@ -252,7 +252,7 @@ OFFERS: dict[str, dict[str, Offer]] = {
             ("psnr", "ssim", "psnr,ssim", "all", "ms_ssim", "fsim", "lpips", "dists"),
         ),
         "transforms": Offer(
-            "none, or none,tra-1,sca-1,rot-1 with any amounts (%, degrees); auto: six on demo",
+            "none, or none,tra-1,sca-1,rot-1 with any amounts (%, degrees); auto: some on demo",
             ("none", MOVES, "none,tra-0.5,rot-2", "auto"),
             ("demo", "tra-1", "sca-1", "rot-1"),
         ),
