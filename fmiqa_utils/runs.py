@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from fmiqa_utils.scorer import Scorer, Settings
 
 DEMO_MOVES = ["none", "tra-1", "tra-3", "sca-1", "sca-3", "rot-1", "rot-3"]
-DEMO_MOVES_UNTRAINED = ["none", "tra-1", "sca-1", "rot-1"]  # as published; the larger amounts add nothing there
+DEMO_MOVES_UNTRAINED = [
+    "none",
+    "tra-1",
+    "sca-1",
+    "rot-1",
+]  # as published; the larger amounts add nothing there
 DEMO_MOVED = 120  # pairs of the demo dataset: enough for a curve, few enough for a laptop
 BEST_SMALL = "dino_vits16"  # what `auto` is with pretrained weights
 UNREADABLE = (

@@ -257,7 +257,7 @@ OFFERS: dict[str, dict[str, Offer]] = {
             ("demo", "tra-1", "sca-1", "rot-1"),
         ),
         "transform_pairs": Offer(
-            "pairs scored under the transforms, evenly spaced; 0: all, on demo 120",
+            "pairs that are moved, evenly spaced; 0: all, on demo 120",
             (0, 2),
             ("all", "demo", "120"),
         ),
