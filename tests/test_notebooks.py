@@ -120,6 +120,7 @@ def markdown(path: Path) -> list[str]:
     return [o["data"]["text/markdown"] for _, o in outputs(path) if "text/markdown" in o.get("data", {})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_a_notebook_runs_draws_and_says_what_it_found(
     number: str, place: Place, executed: Callable[[str], Path]
@@ -139,6 +140,7 @@ def test_a_notebook_runs_draws_and_says_what_it_found(
         assert not re.search(r"\bnan\b|\bNone\b|<NA>|\binf\b", text), text
 
 
+@pytest.mark.slow
 def test_the_chapters_say_what_the_run_holds(place: Place, executed: Callable[[str], Path]) -> None:
     run = load_run(NAME)
     assert list(run.failures["pair_id"].unique()) == [UNREADABLE]
@@ -166,6 +168,7 @@ def tables(path: Path) -> Iterator[pd.DataFrame]:
             yield pd.DataFrame(rows, columns=head)
 
 
+@pytest.mark.slow
 def test_two_normalizations_are_two_rows_in_every_table_and_the_failed_pair_is_counted(
     executed: Callable[[str], Path],
 ) -> None:
@@ -188,6 +191,7 @@ def test_two_normalizations_are_two_rows_in_every_table_and_the_failed_pair_is_c
         assert f"n = {PAIRS} pairs of {len(SIZES)} references, 1 failed" in captions
 
 
+@pytest.mark.slow
 def test_what_is_read_is_not_computed_again(place: Place, executed: Callable[[str], Path]) -> None:
     shards = sorted(place.root.glob("scores/csv-*/*/*.parquet"))
     assert shards
@@ -413,6 +417,7 @@ def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib.pyplot as plt
 
     monkeypatch.setattr("fmiqa_utils.figures.show", lambda figure, *_, **__: plt.close(figure))
+    monkeypatch.setattr("fmiqa_utils.figures.example_grid", lambda _: plt.figure())
 
 
 @pytest.fixture
@@ -431,6 +436,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, small: dict[str, Any]) -> None:
     monkeypatch.setattr("fmiqa_utils.demo.build_demo", lambda **_: small["demo"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [(n, v) for number, n, v in CASES if number == "01"])
 def test_what_notebook_01_offers_is_accepted(
     name: str, value: object, place: Place, small: dict[str, Any], offline: None, drawn_once: None
@@ -548,6 +554,7 @@ def plain_run(place: Place) -> str:
     return "plain"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "name", "value"), [c for c in CASES if c[0] in ("02", "04", "05")])
 def test_every_distance_and_form_is_drawn(
     number: str, name: str, value: object, plain_run: str, tables_once: None, drawn_once: None
@@ -557,6 +564,7 @@ def test_every_distance_and_form_is_drawn(
     assert not re.search(r"\bnan\b", " ".join(said))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", OFFERS["00"]["device"].values)
 def test_every_device_of_the_explorer(value: str, place: Place) -> None:
     import torch
@@ -568,11 +576,13 @@ def test_every_device_of_the_explorer(value: str, place: Place) -> None:
     assert f"{PAIRS} pairs" in cells("00", run=NAME, device=value)[-1]
 
 
+@pytest.mark.slow
 def test_published_results_without_a_folder(plain_run: str, drawn_once: None) -> None:
     said = cells("06", run=plain_run, results="")
     assert sum(text.startswith("No per-image results for csv:pairs were given") for text in said) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [(n, v) for number, n, v in CASES if number == "07"])
 def test_what_notebook_07_offers_is_accepted(
     name: str, value: object, place: Place, offline: None, monkeypatch: pytest.MonkeyPatch, drawn_once: None

@@ -1,6 +1,5 @@
 """Where things are, whatever folder a process stands in."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +36,8 @@ def test_a_process_elsewhere_is_told_absolute_roots(tmp_path: Path, monkeypatch:
     for name in NAMES:
         monkeypatch.setenv(f"FMIQA_{name}", name.lower())
     monkeypatch.chdir(tmp_path)
-    assert paths.root_variables() == {f"FMIQA_{name}": str(tmp_path / name.lower()) for name in NAMES}
+    home = {"FMIQA_HOME": str(paths.project_root())}
+    assert paths.root_variables() == home | {f"FMIQA_{name}": str(tmp_path / name.lower()) for name in NAMES}
     monkeypatch.setenv("FMIQA_SCORES", "memory://bucket/scores")
     assert paths.root_variables()["FMIQA_SCORES"] == "memory://bucket/scores"
 
@@ -77,6 +77,7 @@ def test_the_lab_hands_its_kernels_absolute_roots(tmp_path: Path, monkeypatch: p
     for name in NAMES:
         monkeypatch.setenv(f"FMIQA_{name}", name.lower())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.execv", lambda *_: None)
+    told: dict[str, str] = {}
+    monkeypatch.setattr("os.execve", lambda path, words, environment: told.update(environment))
     assert CliRunner().invoke(app, ["lab"]).exit_code == 0
-    assert [os.environ[f"FMIQA_{name}"] for name in NAMES] == [str(tmp_path / n.lower()) for n in NAMES]
+    assert [told[f"FMIQA_{name}"] for name in NAMES] == [str(tmp_path / n.lower()) for n in NAMES]

@@ -165,9 +165,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         build(data)
     own_table(root)
     own_table(root / "mine")
-    numbers = [1, 2]
-    for folder, strength in (("refs", 0.0), ("distorted", 30.0), ("photographs", 20.0)):
-        images([root / folder / f"r{r}.png" for r in numbers], numbers, [strength] * 2)
+    for folder, refs, strength in (
+        ("distorted", REFS, 30.0),
+        ("photographs", 2, 20.0),
+    ):  # refs/ is the table's
+        numbers = list(range(1, refs + 1))
+        images([root / folder / f"r{r}.png" for r in numbers], numbers, [strength] * refs)
     images([root / "ref.png", root / "distorted.png"], [1, 1], [0.0, 25.0])
     from fmiqa_utils.backbones import load_backbone
 
@@ -378,7 +381,9 @@ def test_laptop_to_cluster(place: Path) -> None:
     shutil.copytree(place / "data" / "scores", place / "bucket" / "scores", dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FMIQA_SCORES", "bucket/scores")
-        assert "live-sweep" in run([*lines[5], "--resamples", "20"])
+        said.append(run(lines[5]))
+    for name in ("live", "tid2013", "pipal"):
+        assert name in said[-1]
 
 
 def test_the_cluster_file_is_yaml_and_the_script_is_bash() -> None:
