@@ -39,7 +39,7 @@ lab: $(READY)
 	@$(BIN)/fmiqa lab
 
 # One thread a process: on a busy machine, threads that wait for one another cost more than they bring to the tests' small models.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test: $(READY)
 	$(PYTEST) $(TESTS)

@@ -23,24 +23,13 @@ FOLDERS = ("data", "scores", "figures", "reports")
 NOWHERE = str(
     Path(tempfile.gettempdir()) / "fmiqa-tests-nowhere"
 )  # a test that has no folder of its own fails
-ALONE = (
-    "test_engines.py",
-    "test_faults.py",
-    "test_storage.py",
-    "test_bench.py",
-)  # they kill, wait, or measure time
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With pytest-xdist a file's tests share a process, and so do all that need the machine for themselves; those go first."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        group = "alone" if item.path.name in ALONE else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first, so that no process of pytest-xdist ends with one alone; `--dist loadfile` keeps a file's tests together."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: (item.path.name not in ALONE, item.path not in slow))
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
