@@ -432,7 +432,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, small: dict[str, Any]) -> None:
 
     create = pyiqa.create_metric
     monkeypatch.setattr(pyiqa, "create_metric", create_metric)
-    monkeypatch.setattr("fmiqa_utils.weights.hub_has", lambda _: False)
+    monkeypatch.setattr("fmiqa_utils.hub.hub_has", lambda _: False)
     monkeypatch.setattr("fmiqa_utils.demo.build_demo", lambda **_: small["demo"])
 
 
