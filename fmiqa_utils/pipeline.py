@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ READERS = (
     "06_published_results.ipynb",
 )
 TRAIN = "07_loda.ipynb"  # hours on a real dataset: there only with --set loda_preset=…
+OPEN_FILES = 128  # at once, most of them the sockets of a kernel: with 48 none started, with 96 a report ran
 TRIES = 3  # extractions of a dataset that changes meanwhile
 FOLDERS = ("root", "results")  # parameters that name a folder or a file
 Say = Callable[[str], object]
@@ -127,6 +130,7 @@ def _executed(job: _Job) -> tuple[Path, str]:
     sources = [p for p in ((job.notebooks or notebooks_root()) / name for name in job.names) if p.is_file()]
     given = {**job.given, "run": job.run}
     parameters = _shares(sources, given)
+    _check_open_files()
     check_room(job.folder, "The report")
     check_room(job.figures, "The figures")
     with _alone(job.folder, job.say):
@@ -195,6 +199,21 @@ def _content(path: Path) -> bytes:
         return read_whole(path)
     except FileNotFoundError:
         return b""
+
+
+def _check_open_files() -> None:
+    """Let this process open as many files as a kernel needs. Raises InputError where the system forbids it."""
+    soft, hard = (
+        math.inf if n == resource.RLIM_INFINITY else n for n in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    if soft >= OPEN_FILES:
+        return
+    if hard < OPEN_FILES:
+        raise InputError(
+            f"{soft} files may be open at once here, and a notebook's kernel needs {OPEN_FILES}: "
+            f"start from a shell with ulimit -n {OPEN_FILES} or more."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 def _executed_copy(job: _Job, source: Path) -> Path:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from fmiqa_utils.dataset_files import readable
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.paths import reports_root, scores_root
 from fmiqa_utils.storage import listing, read_whole, write_atomically
@@ -25,8 +26,9 @@ class Part(NamedTuple):
 def check_run_name(name: str) -> str:
     """`name` if it can be a run's: letters, digits and . _ - # @ + =, not beginning with a dot or a dash.
 
-    Raises InputError with a name that would do.
+    Raises InputError with a name that would do, and for one that was read in a locale without its letters.
     """
+    readable(name)
     if name and not _UNFIT.search(name) and name[0] not in ".-" and len(name.encode()) <= LONGEST:
         return name
     if len(name.encode()) > LONGEST:

@@ -103,6 +103,43 @@ def test_the_report_page(browser, tmp_path: Path) -> None:  # type: ignore[no-un
     page.close()
 
 
+FORMULAS = {
+    "=1+1": "'=1+1",
+    "+1+cmd|' /C calc'!A0": "'+1+cmd|' /C calc'!A0",
+    "-2-cmd": "'-2-cmd",
+    "@SUM(A1)": "'@SUM(A1)",
+    "-0.25": "-0.25",
+    "+1e-3": "+1e-3",
+    "-1,200": "-1,200",
+    'a "b", c': 'a "b", c',
+    "<script>hacked=1</script>": "<script>hacked=1</script>",
+    "<img src=x onerror=hacked=1>": "<img src=x onerror=hacked=1>",
+}
+
+
+@pytest.mark.usefixtures("run")
+def test_a_table_of_hostile_names(browser, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Nothing in a name runs, neither in the browser nor in the spreadsheet that opens the download."""
+    from fmiqa_utils import figures
+
+    cell = nbformat.v4.new_code_cell("")
+    shown = figures.table(pd.DataFrame({"name": list(FORMULAS), "value": "x"})).data
+    cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": shown, "text/plain": ""})]
+    path = tmp_path / "04_small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A chapter"), cell]), path)
+    write_page(tmp_path / "index.html", load_run("seen"), [path])
+    text = (tmp_path / "index.html").read_text()
+    (tmp_path / "index.html").write_text(text.replace("</main>", "<script>window.hacked=1</script></main>"))
+    page = browser.new_page(accept_downloads=True)
+    page.goto((tmp_path / "index.html").as_uri())
+    with page.expect_download() as download:
+        page.get_by_role("button", name="download as CSV").first.click()
+    saved = pd.read_csv(download.value.path(), dtype=str)
+    assert saved["name"].tolist() == list(FORMULAS.values())
+    assert page.evaluate("window.hacked") is None  # a script beside the page's own is refused by its policy
+    page.close()
+
+
 @pytest.mark.usefixtures("run")
 def test_the_index_of_several_runs(browser, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "seen").mkdir()

@@ -188,3 +188,40 @@ def test_a_manifest_that_says_other_facts_is_written_anew(table: Path) -> None:
     extracted(table, "a")
     assert (folder / "manifest.json").read_bytes() == first
     assert store.read_pairs(folder)["label"].tolist() == pairs["label"].tolist()
+
+
+def test_a_report_under_way_keeps_the_shards_that_it_reads(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FMIQA_REPORTS", str(tmp_path / "reports"))
+    extracted(table, "a")
+    before = load_run("a").scores
+    record = tmp_path / "reports" / "a" / "run" / "a.json"
+    record.parent.mkdir(parents=True)
+    record.write_bytes((tmp_path / "scores" / "runs" / "a.json").read_bytes())
+    Image.fromarray(np.zeros((224, 224, 3), np.uint8)).save(table.parent / "d00.png")
+    extracted(table, "a")
+    assert not load_run("a").scores["value"].equals(before["value"])
+    monkeypatch.setenv(PINNED, str(record))
+    pd.testing.assert_frame_equal(load_run("a").scores, before)
+
+
+@pytest.mark.parametrize("damage", ["record", "manifest"])
+def test_another_runs_damage_stops_no_extraction_and_costs_no_shard(table: Path, damage: str) -> None:
+    extracted(table, "other")
+    shards = {p.name for p in table.parent.rglob("*.parquet")}
+    record, part = table.parent / "scores" / "runs" / "other.json", run_parts("other")[0]
+    place = record if damage == "record" else part.folder / part.manifest
+    good = place.read_bytes()
+    place.unlink() if damage == "manifest" else place.write_text("{")
+    Image.fromarray(np.zeros((224, 224, 3), np.uint8)).save(table.parent / "d00.png")
+    extracted(table, "a")
+    assert srcc_of("a") != 0
+    place.write_bytes(good)
+    assert {p.name for p in table.parent.rglob("*.parquet")} > shards
+    load_run("other")
+
+
+def test_a_name_from_a_locale_without_its_letters_says_the_way_out() -> None:
+    with pytest.raises(InputError, match="set PYTHONUTF8=1"):
+        check_run_name("Pr\udcc3\udcbcfung")

@@ -19,7 +19,8 @@ const sortBy = (table, header, i) => {
   rows.forEach((row) => body.appendChild(row));
 };
 // a spreadsheet would run a cell that begins like a formula; a number is none
-const cellText = (text) => (/^[=+\-@\t\r]/.test(text) && isNaN(number(text)) ? "'" + text : text).replaceAll('"', '""');
+const isNumber = (text) => /^[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text); // all of it: +1+cmd begins like one
+const cellText = (text) => (/^[=+\-@\t\r]/.test(text) && !isNumber(text) ? "'" + text : text).replaceAll('"', '""');
 const toCsv = (table) =>
   [...table.rows].map((r) => [...r.cells].map((c) => `"${cellText(c.textContent.trim())}"`).join(",")).join("\n");
 const SHORT = 12, FOLD = 16; // rows that a folded table shows, rows that are not worth folding
