@@ -425,7 +425,9 @@ def _device(name: str) -> str:
 
 
 def _write(path: Path, rows: "pd.DataFrame") -> None:
-    write_atomically(path, rows.to_csv(index=False).encode())
+    from fmiqa_utils.csv_export import csv_text
+
+    write_atomically(path, csv_text(rows).encode())
 
 
 def _numbers(splits: str) -> list[int]:
