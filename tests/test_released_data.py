@@ -193,11 +193,11 @@ def test_the_released_live_scores_as_if_they_were_ours() -> None:
 
 
 def test_dino_against_its_embedding_on_tid2013() -> None:
-    """Cosine: sure if images are drawn, not if references are. l2: sure in both."""
+    """Cosine: sure if images are resampled, not if references are. l2: sure in both."""
     samples = {m: difference_samples(released(), m, n_resamples=1000) for m in ("dinov1_cos", "dinov1_l2")}
     text = resampling_difference_caption(samples)
     cosine, l2 = text.split("DINOv1 ViT-B/16, ")[2:]
-    assert cosine.startswith("cosine: +0.0027, drawing images")
+    assert cosine.startswith("cosine: +0.0027, resampling images")
     assert cosine.index("without zero") < cosine.index("with zero")
     assert l2.startswith("l2: +0.0089")
     assert "with zero" not in l2
