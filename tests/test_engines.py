@@ -176,11 +176,11 @@ def test_in_one_process_too_a_chunk_is_set_aside_after_three_tries(
 ) -> None:
     score, tried, said = engines.score_chunk, [], []
 
-    def broken(chunk: Chunk, own: Scorer) -> object:
+    def broken(chunk: Chunk, own: Scorer, *during: object) -> object:
         tried.append(chunk.ref)
         if chunk.ref == "r2.png" or tried.count("r3.png") == 1:
             raise RuntimeError("a bit has flipped")
-        return score(chunk, own)
+        return score(chunk, own, *during)
 
     monkeypatch.setattr(engines, "score_chunk", broken)
     with pytest.raises(RuntimeError, match="a bit has flipped"):
