@@ -164,8 +164,8 @@ def test_two_drivers_share_the_work(
     )
     out, scored = open_path("s3://lab/shared"), []
 
-    def slowly(chunk: Chunk, own: Scorer) -> object:
-        result = chunks.score_chunk(chunk, own)
+    def slowly(chunk: Chunk, own: Scorer, *during: object) -> object:
+        result = chunks.score_chunk(chunk, own, *during)
         time.sleep(0.3)
         scored.append((threading.current_thread().name, chunk.ref))
         return result
