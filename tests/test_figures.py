@@ -727,7 +727,7 @@ def test_the_view_of_one_pair_can_be_read() -> None:
 # ---- the shared run --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("everything")
     patch = pytest.MonkeyPatch()
