@@ -42,6 +42,7 @@ class Execution:
 
     def __init__(self, name: str, update: Update, environment: Mapping[str, str]) -> None:
         self.name, self.update, self.environment = name, update, environment
+        self.cells = 0
         self.kernel: OwnKernel | None = None
         self.stopped = False
 
@@ -95,9 +96,8 @@ class Engine(NBClientEngine):
             ],  # no warning per chapter that the kernel talks on the loopback
             resources={"metadata": {"path": folder}},
         )
-        result = client.execute()
-        execution.update(execution.name, total, total, unit="cells")
-        return result
+        execution.cells = total
+        return client.execute()
 
 
 def execute(
@@ -134,3 +134,4 @@ def execute(
         except KeyboardInterrupt:
             execution.stop()
             raise
+    update(execution.name, execution.cells, execution.cells, unit="cells")  # after the kernel's last word
