@@ -81,6 +81,8 @@ class Engine(NBClientEngine):
         total, start = len(nb_man.nb.cells), nb_man.cell_start
 
         def cell_start(cell: Any, cell_index: int | None = None, **rest: Any) -> None:
+            if execution.stopped:  # while the kernel was starting
+                raise KeyboardInterrupt
             execution.update(execution.name, cell_index or 0, total, unit="cells")
             start(cell, cell_index, **rest)
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fmiqa_utils.contrasts import GROUP
-from fmiqa_utils.figures import DISTANCE_NAMES
+from fmiqa_utils.names import GROUP, measure_name
 from fmiqa_utils.runs import Run, short_name
 
 FEW_REFERENCES, FEW_PAIRS = 5, 20  # below either, an interval means little
@@ -25,7 +24,7 @@ def distance_name(distance: str) -> str:
     """A distance or baseline in print: "cosine", "PSNR", "MS-SSIM", "the embedding"."""
     if distance == "embedding":
         return "the embedding"
-    return DISTANCE_NAMES.get(distance, distance.upper().replace("_", "-"))
+    return measure_name(distance)
 
 
 def form(row: pd.Series) -> str:

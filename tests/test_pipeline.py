@@ -13,6 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from fmiqa_utils import notebook_engine
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.pipeline import absolute_paths, make_report
 from fmiqa_utils.report import is_finished, run_notebook
@@ -101,6 +102,23 @@ def test_the_kernel_is_this_interpreter_whatever_is_installed(
         f"import os, sys\nassert sys.prefix == os.environ['FMIQA_PREFIX'] == {sys.prefix!r}",
     )
     run_notebook(source, tmp_path / "out" / "a.ipynb", {}, "key")
+
+
+def test_a_stop_while_the_kernel_starts_runs_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has no process yet that could be ended."""
+    made = notebook_engine._Client.create_kernel_manager
+
+    def stopped(client: notebook_engine._Client) -> notebook_engine.OwnKernel:
+        kernel = made(client)
+        client.execution.stop()
+        return kernel
+
+    monkeypatch.setattr(notebook_engine._Client, "create_kernel_manager", stopped)
+    source = notebook(tmp_path / "a.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    with pytest.raises(KeyboardInterrupt):
+        run_notebook(source, tmp_path / "out" / "a.ipynb", {}, "key")
+    assert not (tmp_path / "ran").exists()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT])

@@ -7,12 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from fmiqa_utils.loda.model import LoDa
+from fmiqa_utils.progress import silent
 
 Progress = Callable[[str, int, int], object]  # text, done, total
-
-
-def silent(text: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 class Count:

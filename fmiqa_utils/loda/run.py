@@ -13,7 +13,7 @@ import pandas as pd
 from fmiqa_utils.console import say
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.checkpoints import read_checkpoint
-from fmiqa_utils.loda.counting import Progress, silent
+from fmiqa_utils.loda.counting import Progress
 from fmiqa_utils.loda.data import check_enough, fill_cache
 from fmiqa_utils.loda.evaluate import evaluate, load_checkpoint
 from fmiqa_utils.loda.model import check_names
@@ -22,6 +22,7 @@ from fmiqa_utils.loda.outputs import prepare_folder
 from fmiqa_utils.loda.splits import Parts, make_splits, parts_of, read_splits, save_splits
 from fmiqa_utils.loda.train import BEST, LAST, Images, check_device, fit, images_of
 from fmiqa_utils.paths import machine_root
+from fmiqa_utils.progress import silent
 from fmiqa_utils.provenance import pick_device, versions
 from fmiqa_utils.runs import plain
 from fmiqa_utils.scores import digest, sole_writer
