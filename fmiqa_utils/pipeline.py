@@ -1,6 +1,5 @@
 """`fmiqa report`: the notebooks in order, only those whose inputs changed, then the page."""
 
-import hashlib
 import json
 import math
 import os
@@ -23,8 +22,10 @@ from fmiqa_utils.report import (
     notebook_key,
     notebook_parameters,
     package_digest,
+    read_json,
     read_record,
     run_notebook,
+    sha256_of,
 )
 from fmiqa_utils.run_names import PINNED, check_run_name, known_runs, saved_record, unknown_run
 from fmiqa_utils.runs import UNREADABLE, run_material, run_pairs
@@ -261,8 +262,8 @@ def _page(job: _Job, executed: Sequence[Path]) -> str:
     page, record = job.folder / "index.html", job.folder / "page.json"
     chapters = [read_record(p) for p in executed]
     key = digest(chapters, package_digest(), run_material(job.run))
-    known = _read_json(record)
-    if known.get("key") == key and known.get("sha256") == _sha256(page):
+    known = read_json(record)
+    if known.get("key") == key and known.get("sha256") == sha256_of(page):
         return str(known["headline"])
     from fmiqa_utils.page import write_page
     from fmiqa_utils.runs import load_run
@@ -270,7 +271,7 @@ def _page(job: _Job, executed: Sequence[Path]) -> str:
     job.progress("page", 0, 0, unit="chapters")
     headline = write_page(page, load_run(job.run), executed, command=job.command)
     job.progress("page", len(executed), len(executed), unit="chapters")
-    facts = {"key": key, "sha256": _sha256(page), "headline": headline}
+    facts = {"key": key, "sha256": sha256_of(page), "headline": headline}
     write_atomically(record, json.dumps(facts).encode())
     return headline
 
@@ -285,12 +286,12 @@ def _index(say: Say) -> None:
     with sole_writer(reports_root(), waiting=say):  # two reports at once have one index
         page, record = reports_root() / "index.html", reports_root() / "index.json"
         key = digest(package_digest(), {name: _material_or_reason(name) for name in names})
-        known = _read_json(record)
-        if known.get("key") == key and known.get("sha256") == _sha256(page):
+        known = read_json(record)
+        if known.get("key") == key and known.get("sha256") == sha256_of(page):
             return
         for sentence in write_index(page, names):
             say(sentence)
-        write_atomically(record, json.dumps({"key": key, "sha256": _sha256(page)}).encode())
+        write_atomically(record, json.dumps({"key": key, "sha256": sha256_of(page)}).encode())
 
 
 def _material_or_reason(name: str) -> object:
@@ -299,20 +300,6 @@ def _material_or_reason(name: str) -> object:
         return run_material(name)
     except UNREADABLE as error:
         return repr(error)
-
-
-def _sha256(path: Path) -> str:
-    """Of a file; "" where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    """What a record says; nothing where it is not there or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def refuse_uniform(pairs: pd.DataFrame) -> None:

@@ -95,24 +95,32 @@ def is_finished(destination: Path, key: str, figures: Path | None = None) -> boo
     drawn = record.get("figures") or []
     if figures is not None and isinstance(drawn, list) and record.get("drawn") != _drawn(figures, drawn):
         return False
-    return record.get("sha256") == hashlib.sha256(destination.read_bytes()).hexdigest()
+    return record.get("sha256") == sha256_of(destination)
 
 
 def _drawn(figures: Path, names: Sequence[str]) -> str:
     """sha256 of the files that a notebook drew; "" where one is gone."""
-    files = [figures / name for name in names]
-    if not all(file.is_file() for file in files):
-        return ""
-    return digest(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+    hashes = [sha256_of(figures / name) for name in names]
+    return digest(*hashes) if all(hashes) else ""
 
 
 def read_record(destination: Path) -> dict[str, object]:
     """What was written beside an executed notebook after its end: key, sha256, seconds, figures, drawn. {} where there is none."""
+    return read_json(destination.with_suffix(".json"))
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """What a record says; {} where it is not there or damaged."""
     try:
-        record = json.loads(destination.with_suffix(".json").read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file; "" where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def run_notebook(
@@ -161,7 +169,7 @@ def run_notebook(
     drawn = sorted(p.name for p in figures.glob(f"{source.name[:3]}*") if p.is_file()) if figures else []
     record = {
         "key": key,
-        "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
+        "sha256": sha256_of(temporary),
         "seconds": seconds,
         "figures": drawn,
         "drawn": _drawn(figures, drawn) if figures else "",
