@@ -237,13 +237,18 @@ READY = """() => {
 }"""
 
 
-@pytest.mark.slow
-def test_jupyterlab_runs_the_explorer(browser, lab: str) -> None:  # type: ignore[no-untyped-def]
-    page = browser.new_page(viewport={"width": 1400, "height": 1500})
-    page.goto(lab.replace("NAME", "00_start_here.ipynb"))
+def run_all(page, address: str) -> None:  # type: ignore[no-untyped-def]
+    """Open a notebook in JupyterLab and run its cells."""
+    page.goto(address)
     page.wait_for_function(READY, timeout=120_000)
     page.click("text=Run >> nth=0")
     page.click("text=Run All Cells")
+
+
+@pytest.mark.slow
+def test_jupyterlab_runs_the_explorer(browser, lab: str) -> None:  # type: ignore[no-untyped-def]
+    page = browser.new_page(viewport={"width": 1400, "height": 1500})
+    run_all(page, lab.replace("NAME", "00_start_here.ipynb"))
     picture = page.locator("img.widget-image")
     picture.wait_for(timeout=120_000)
     page.wait_for_function(READY, timeout=60_000)
@@ -263,10 +268,7 @@ def test_jupyterlab_runs_the_explorer(browser, lab: str) -> None:  # type: ignor
 @pytest.mark.slow
 def test_jupyterlab_shows_progress_that_ticks(browser, lab: str) -> None:  # type: ignore[no-untyped-def]
     page = browser.new_page(viewport={"width": 1200, "height": 700})
-    page.goto(lab.replace("NAME", "counting.ipynb"))
-    page.wait_for_function(READY, timeout=120_000)
-    page.click("text=Run >> nth=0")
-    page.click("text=Run All Cells")
+    run_all(page, lab.replace("NAME", "counting.ipynb"))
     bar = page.locator(".jp-OutputArea-output progress")
     bar.wait_for(timeout=60_000)
     seen: list[tuple[float, str]] = []

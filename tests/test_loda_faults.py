@@ -334,11 +334,11 @@ def test_an_output_that_cannot_be_written_is_noticed_first(
     for words in (["predict", best, image], ["evaluate", best, *data]):
         done = CliRunner().invoke(app, ["loda", *words, "--output", below])
         assert isinstance(done.exception, InputError)
-        assert "cannot hold the results" in str(done.exception)
+        assert "The results cannot be written into" in str(done.exception)
         done = CliRunner().invoke(app, ["loda", *words, "--output", str(tmp_path)])
         assert "is a folder: name a file in it" in str(done.exception)
     done = CliRunner().invoke(app, ["loda", "train", *data, "--output", below])
-    assert "cannot hold the results" in str(done.exception)
+    assert "The results cannot be written into" in str(done.exception)
 
 
 def test_a_missing_folder_of_an_output_is_made(
