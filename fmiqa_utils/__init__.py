@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fmiqa_utils.distances.metric import FeatureDistance
     from fmiqa_utils.errors import InputError
-    from fmiqa_utils.explorer import explore
-    from fmiqa_utils.metric import FeatureDistance
+    from fmiqa_utils.figures.explorer import explore
 
 __version__ = "0.1.0"
 __all__ = ["FeatureDistance", "InputError", "explore"]
-_HOMES = {"FeatureDistance": "metric", "InputError": "errors", "explore": "explorer"}
+_HOMES = {"FeatureDistance": "distances.metric", "InputError": "errors", "explore": "figures.explorer"}
 
 
 def __getattr__(name: str) -> Any:

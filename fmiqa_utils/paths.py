@@ -5,7 +5,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from fmiqa_utils.storage import is_remote, open_path
+from fmiqa_utils.files.storage import is_remote, open_path
 
 
 def checkout() -> Path | None:

@@ -14,9 +14,9 @@ import torch
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "fmiqa-tests-no-hub")
 
-from fmiqa_utils.backbones import Backbone, load_backbone
+from fmiqa_utils.backbones.load import Backbone, load_backbone
+from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.paths import project_root
-from fmiqa_utils.scorer import Scorer, Settings
 
 TINY = "timm:vit_tiny_patch16_224"
 FOLDERS = ("data", "scores", "figures", "reports")

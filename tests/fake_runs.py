@@ -6,11 +6,11 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from fmiqa_utils.coefficients import srcc
-from fmiqa_utils.datasets import load_pairs
+from fmiqa_utils.datasets.tables import load_pairs
+from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.paths import scores_root
-from fmiqa_utils.runs import Run, load_run, save_run
-from fmiqa_utils.scores import (
+from fmiqa_utils.scores.runs import Run, load_run, save_run
+from fmiqa_utils.scores.shards import (
     SCORE_COLUMNS,
     labels_digest,
     pairs_bytes,
@@ -18,7 +18,7 @@ from fmiqa_utils.scores import (
     write_manifest,
     write_shard,
 )
-from fmiqa_utils.storage import write_atomically
+from fmiqa_utils.statistics.coefficients import srcc
 
 BACKBONE = "timm:vit_tiny_patch16_224"
 REFS, PER_REF = 4, 3

@@ -9,7 +9,7 @@ import openpyxl
 import pandas as pd
 from scipy.io import savemat
 
-from fmiqa_utils.dataset_readers import CSIQ_TYPES, LIVE_FOLDERS, PIPAL_FAMILIES
+from fmiqa_utils.datasets.layouts import CSIQ_TYPES, LIVE_FOLDERS, PIPAL_FAMILIES
 
 PIPAL_COUNTS = dict(
     zip(PIPAL_FAMILIES, (12, 16, 10, 24, 13, 14, 27), strict=True)

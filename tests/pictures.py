@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fmiqa_utils.datasets import load_pairs
+from fmiqa_utils.datasets.tables import load_pairs
 
 
 def blocks(height: int, width: int, side: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from fmiqa_utils.runs import Run
-from fmiqa_utils.scores import FAILURE_COLUMNS, SCORE_COLUMNS
+from fmiqa_utils.scores.runs import Run
+from fmiqa_utils.scores.shards import FAILURE_COLUMNS, SCORE_COLUMNS
 
 BACKBONE = "timm:vit_tiny_patch16_224"
 Column = tuple[object, str, str]  # feature, distance, variant

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageFilter
 from skimage import data
 
-from fmiqa_utils.published_files import LIVE_FOLDERS
+from fmiqa_utils.published.files import LIVE_FOLDERS
 
 GOLDEN = Path(__file__).parent / "golden"
 REFERENCES = {  # photograph of scikit-image and the slice that is cut out of it

@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from fmiqa_utils.chunks import Chunk, ChunkResult, _rows
-from fmiqa_utils.engines import Done, save_chunk
-from fmiqa_utils.extract import run
-from fmiqa_utils.images import file_facts
-from fmiqa_utils.plan import plan
-from fmiqa_utils.resume import Kept
-from fmiqa_utils.scorer import Settings
-from fmiqa_utils.scores import VERIFIED, images_stamp, read_manifest, read_scores, write_shard
+from fmiqa_utils.datasets.images import file_facts
+from fmiqa_utils.extraction.chunk import Chunk, ChunkResult, _rows
+from fmiqa_utils.extraction.engines.base import Done, save_chunk
+from fmiqa_utils.extraction.plan import plan
+from fmiqa_utils.extraction.resume import Kept
+from fmiqa_utils.extraction.run import run
+from fmiqa_utils.extraction.scorer import Settings
+from fmiqa_utils.scores.shards import VERIFIED, images_stamp, read_manifest, read_scores, write_shard
 
 PER_REF = 100  # distorted images of a reference; KADID-10k has 125, PIPAL 116
 VALUES = 16  # of a pair, for one backbone

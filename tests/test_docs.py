@@ -12,26 +12,31 @@ import pytest
 import torch
 from PIL import Image
 
-from fmiqa_utils import compare, contrasts, extract, psychometrics, scores, transforms
-from fmiqa_utils.baselines import BASELINES, THROUGH_PYIQA, psnr
-from fmiqa_utils.correlation import KEYS, correlation_table, orientation
-from fmiqa_utils.dataset_registry import DATASETS
-from fmiqa_utils.datasets import PAIR_COLUMNS
-from fmiqa_utils.distances import DIRECTIONS, DISTANCES, VARIANTS, distances, pad_to_eight
-from fmiqa_utils.distortions import TYPES
-from fmiqa_utils.features import window_boxes, window_starts
-from fmiqa_utils.kernels import l2_weight
+from fmiqa_utils.backbones.windows import window_boxes, window_starts
+from fmiqa_utils.datasets import transforms
+from fmiqa_utils.datasets.registry import DATASETS
+from fmiqa_utils.datasets.tables import PAIR_COLUMNS
+from fmiqa_utils.demo.distortions import TYPES
+from fmiqa_utils.demo.photographs import PHOTOGRAPHS
+from fmiqa_utils.distances.baselines import BASELINES, THROUGH_PYIQA, psnr
+from fmiqa_utils.distances.forms import DIRECTIONS, DISTANCES, VARIANTS, distances, pad_to_eight
+from fmiqa_utils.distances.kernels import l2_weight
+from fmiqa_utils.extraction import run as extract
 from fmiqa_utils.loda.data import TEST_CROPS, TRAIN_CROPS
 from fmiqa_utils.loda.evaluate import agreement
 from fmiqa_utils.loda.model import Learner, plcc_loss
 from fmiqa_utils.loda.splits import N_SPLITS, make_splits
 from fmiqa_utils.loda.train import Options
-from fmiqa_utils.photographs import PHOTOGRAPHS
-from fmiqa_utils.published import published_table
-from fmiqa_utils.robustness import relative_change, robustness_table
-from fmiqa_utils.runs import Run
-from fmiqa_utils.selection import nested_selection
-from fmiqa_utils.significance import difference_table
+from fmiqa_utils.published.results import published_table
+from fmiqa_utils.scores import shards as scores
+from fmiqa_utils.scores.runs import Run
+from fmiqa_utils.statistics import against_embedding as contrasts
+from fmiqa_utils.statistics import leaderboard as compare
+from fmiqa_utils.statistics import psychometrics
+from fmiqa_utils.statistics.correlation import KEYS, correlation_table, orientation
+from fmiqa_utils.statistics.layer_selection import nested_selection
+from fmiqa_utils.statistics.paired_tests import difference_table
+from fmiqa_utils.statistics.robustness import relative_change, robustness_table
 from fmiqa_utils.vocabulary import LARGEST, TRANSFORM_KINDS
 
 ROOT = Path(__file__).resolve().parents[1]

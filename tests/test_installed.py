@@ -78,7 +78,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     source.mkdir()
     for name in ("fmiqa_utils", "notebooks"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = [
@@ -145,14 +145,16 @@ def test_the_package_is_the_wheels_and_complete(installed: Installed, empty: Pat
     for kind in (
         "notebooks/*.ipynb",
         "fmiqa_utils/**/*.py",
-        "fmiqa_utils/tables/*",
-        "fmiqa_utils/templates/**/*",
+        "fmiqa_utils/**/*.csv",
+        "fmiqa_utils/report/templates/**/*",
     ):
         for path in ROOT.glob(kind):
             if path.is_file() and "__pycache__" not in path.parts:
                 name = path.relative_to(ROOT / "fmiqa_utils" if "fmiqa_utils" in kind else ROOT)
                 assert (place / name).read_bytes() == path.read_bytes()
-    other = installed.python(empty, "from fmiqa_utils.provenance import commit; print(repr(commit()))")
+    other = installed.python(
+        empty, "from fmiqa_utils.extraction.provenance import commit; print(repr(commit()))"
+    )
     assert other == "''"
 
 
@@ -163,7 +165,10 @@ def test_a_users_own_git_repository_is_not_taken_for_fmiqas(installed: Installed
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x", "--allow-empty"],
     ):
         subprocess.run(["git", *words], cwd=empty, check=True)
-    assert installed.python(empty, "from fmiqa_utils.provenance import commit; print(repr(commit()))") == "''"
+    assert (
+        installed.python(empty, "from fmiqa_utils.extraction.provenance import commit; print(repr(commit()))")
+        == "''"
+    )
 
 
 def test_datasets_and_demo(installed: Installed, empty: Path) -> None:

@@ -17,15 +17,15 @@ from safetensors.torch import save_file
 from shared_run import KINDS, LEVELS, MODELS, NAME, NORMALIZE, SIZES, TRANSFORMS, UNREADABLE, make_run
 
 from fmiqa_utils import vocabulary
-from fmiqa_utils.backbones import load_backbone
-from fmiqa_utils.dataset_registry import DATASETS, DIRECTIONS
+from fmiqa_utils.backbones.load import load_backbone
+from fmiqa_utils.datasets.registry import DATASETS, DIRECTIONS
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.chapter import preset
 from fmiqa_utils.paths import notebooks_root
-from fmiqa_utils.published import published_table
-from fmiqa_utils.report import findings, notebook_parameters, run_notebook
-from fmiqa_utils.run_names import run_parts
-from fmiqa_utils.runs import load_run, save_run
+from fmiqa_utils.published.results import published_table
+from fmiqa_utils.report.notebooks import findings, notebook_parameters, run_notebook
+from fmiqa_utils.scores.run_names import run_parts
+from fmiqa_utils.scores.runs import load_run, save_run
 
 CNN = "timm:test_resnet"  # for what is tried many times
 PAIRS = len(SIZES) * len(KINDS) * len(LEVELS)
@@ -416,8 +416,8 @@ def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn but not written: that is checked above."""
     import matplotlib.pyplot as plt
 
-    monkeypatch.setattr("fmiqa_utils.figures.show", lambda figure, *_, **__: plt.close(figure))
-    monkeypatch.setattr("fmiqa_utils.figures.example_grid", lambda _: plt.figure())
+    monkeypatch.setattr("fmiqa_utils.figures.pairs.show", lambda figure, *_, **__: plt.close(figure))
+    monkeypatch.setattr("fmiqa_utils.figures.pairs.example_grid", lambda _: plt.figure())
 
 
 @pytest.fixture
@@ -432,8 +432,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, small: dict[str, Any]) -> None:
 
     create = pyiqa.create_metric
     monkeypatch.setattr(pyiqa, "create_metric", create_metric)
-    monkeypatch.setattr("fmiqa_utils.hub.hub_has", lambda _: False)
-    monkeypatch.setattr("fmiqa_utils.demo.build_demo", lambda **_: small["demo"])
+    monkeypatch.setattr("fmiqa_utils.backbones.hub.hub_has", lambda _: False)
+    monkeypatch.setattr("fmiqa_utils.demo.build.build_demo", lambda **_: small["demo"])
 
 
 @pytest.mark.slow
@@ -527,7 +527,7 @@ def check_arrived(run: Any, name: str, value: object) -> None:
 @pytest.fixture
 def tables_once(monkeypatch: pytest.MonkeyPatch, computed: dict[Any, Any]) -> None:
     """A correlation table that was computed is not computed again for another distance of the same run."""
-    from fmiqa_utils import correlation
+    from fmiqa_utils.statistics import correlation
 
     compute = correlation.correlation_table
 

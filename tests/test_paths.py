@@ -72,7 +72,7 @@ def test_a_home_is_written_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_lab_hands_its_kernels_absolute_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from fmiqa_utils.cli import app
+    from fmiqa_utils.cli.main import app
 
     for name in NAMES:
         monkeypatch.setenv(f"FMIQA_{name}", name.lower())

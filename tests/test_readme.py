@@ -27,9 +27,10 @@ from trees import (
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from fmiqa_utils import dataset_readers, dataset_registry
-from fmiqa_utils.cli import app
-from fmiqa_utils.runs import load_run
+from fmiqa_utils.cli.main import app
+from fmiqa_utils.datasets import layouts as dataset_readers
+from fmiqa_utils.datasets import registry as dataset_registry
+from fmiqa_utils.scores.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "data/README.md", "docs/methods.md", "figures/README.md")
@@ -172,7 +173,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         numbers = list(range(1, refs + 1))
         images([root / folder / f"r{r}.png" for r in numbers], numbers, [strength] * refs)
     images([root / "ref.png", root / "distorted.png"], [1, 1], [0.0, 25.0])
-    from fmiqa_utils.backbones import load_backbone
+    from fmiqa_utils.backbones.load import load_backbone
 
     state = load_backbone(TINY["clip_vitb32"], "untrained").model.state_dict()
     save_file({k: v.contiguous() for k, v in state.items()}, root / "my_state_dict.safetensors")
@@ -301,7 +302,7 @@ def test_papermill_lists_a_notebooks_parameters() -> None:
 @pytest.fixture
 def few_chapters(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report has two chapters: all of them are run in test_notebooks.py and test_installed.py."""
-    monkeypatch.setattr("fmiqa_utils.pipeline.READERS", ("02_layer_curves.ipynb",))
+    monkeypatch.setattr("fmiqa_utils.report.pipeline.READERS", ("02_layer_curves.ipynb",))
 
 
 @pytest.mark.slow

@@ -18,13 +18,13 @@ import pytest
 from fake_runs import extract, say, sign_of, source, write_table
 from PIL import Image
 
-from fmiqa_utils.compare import leaderboard
-from fmiqa_utils.datasets import load_pairs
+from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.pipeline import make_report
-from fmiqa_utils.report import run_notebook
-from fmiqa_utils.runs import extract_run, load_run
-from fmiqa_utils.scorer import Settings
+from fmiqa_utils.extraction.scorer import Settings
+from fmiqa_utils.report.notebooks import run_notebook
+from fmiqa_utils.report.pipeline import make_report
+from fmiqa_utils.scores.runs import extract_run, load_run
+from fmiqa_utils.statistics.leaderboard import leaderboard
 
 NOBODY = 65534
 TINY = [("timm:vit_tiny_patch16_224", "untrained")]
@@ -105,7 +105,7 @@ def test_a_finished_run_on_a_disk_that_is_only_read(
     shards = [m["shards"] for m in score("a")]
     before = load_run("a").scores
     notebook = source(open_folder / "01_extract.ipynb", PARAMETERS)
-    monkeypatch.setattr("fmiqa_utils.notebook_engine.execute", execute)
+    monkeypatch.setattr("fmiqa_utils.report.notebook_engine.execute", execute)
     given = {"dataset": f"csv:{table}", "direction": "higher"}
     make_report(
         "a", given, notebooks=notebook.parent
@@ -136,7 +136,7 @@ def test_a_finished_run_on_a_disk_that_is_only_read(
 def test_another_users_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    from fmiqa_utils.scores import sole_writer
+    from fmiqa_utils.scores.shards import sole_writer
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -272,7 +272,7 @@ def test_a_report_says_that_a_kernel_needs_more(desk: Path) -> None:
 def test_a_report_takes_what_it_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
-    from fmiqa_utils.pipeline import OPEN_FILES, _check_open_files
+    from fmiqa_utils.report.pipeline import OPEN_FILES, _check_open_files
 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

@@ -19,7 +19,8 @@ PER_REF = len(KINDS) * len(LEVELS)
 # What a process with this on its PYTHONPATH takes for the size of LIVE, TID2013 and PIPAL; notebooks' kernels are such processes.
 SHRINK = f"""
 from dataclasses import replace
-from fmiqa_utils import dataset_readers, dataset_registry
+from fmiqa_utils.datasets import layouts as dataset_readers
+from fmiqa_utils.datasets import registry as dataset_registry
 sizes = {{"live": {REFS * PER_REF}, "tid2013": {REFS * PER_REF}, "pipal": {REFS * PER_REF}}}
 for name, rows in sizes.items():
     dataset_registry.DATASETS[name] = replace(dataset_registry.DATASETS[name], rows=rows, references={REFS})
@@ -129,7 +130,7 @@ def own_table(folder: Path, *, torn: bool = False) -> Path:
 
 def tree_of_demo(data: Path) -> Path:
     """The demo dataset with other images, so small that `fmiqa demo` finds it whole at once."""
-    from fmiqa_utils.demo import _recipe
+    from fmiqa_utils.demo.build import _recipe
 
     root = data / "demo"
     own_table(root)

@@ -11,15 +11,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.figures import COLUMN, family_colour, save_figure, use_style
+from fmiqa_utils.figures.pairs import COLUMN, family_colour, save_figure, use_style
+from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.loda.counting import Progress
 from fmiqa_utils.loda.model import check_names
 from fmiqa_utils.loda.options import Options
 from fmiqa_utils.loda.run import train
 from fmiqa_utils.paths import figures_root
 from fmiqa_utils.progress import silent
-from fmiqa_utils.runs import plain
-from fmiqa_utils.storage import write_atomically
+from fmiqa_utils.scores.runs import plain
 
 VITS = (
     "vit_tiny_patch16_224.augreg_in21k_ft_in1k",

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from fmiqa_utils.correlation import correlation_table
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.extraction.plan import evenly_spaced
 from fmiqa_utils.loda.data import load_labelled
 from fmiqa_utils.loda.options import Options
-from fmiqa_utils.names import row_names, series_labels, series_names
-from fmiqa_utils.plan import evenly_spaced
-from fmiqa_utils.runs import Run
+from fmiqa_utils.scores.names import row_names, series_labels, series_names
+from fmiqa_utils.scores.runs import Run
+from fmiqa_utils.statistics.correlation import correlation_table
 
 SMALL = {
     "vit": "vit_tiny_patch16_224",

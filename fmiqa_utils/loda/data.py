@@ -17,14 +17,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from fmiqa_utils.dataset_registry import DATASETS
-from fmiqa_utils.datasets import load_images, load_pairs
+from fmiqa_utils.datasets.images import FileFacts, file_facts, read_bytes_rgb
+from fmiqa_utils.datasets.registry import DATASETS
+from fmiqa_utils.datasets.tables import load_images, load_pairs
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.images import FileFacts, file_facts, read_bytes_rgb
+from fmiqa_utils.files.storage import TEMPORARY, write_atomically
 from fmiqa_utils.loda.model import MEAN, SIZE, STD
 from fmiqa_utils.loda.options import TEST_CROPS
 from fmiqa_utils.paths import data_root
-from fmiqa_utils.storage import TEMPORARY, write_atomically
 
 SHORT_SIDE = 384  # px
 RESIZING = f"2|Pillow {PIL.__version__}"  # counted up where reading or resizing an image changes

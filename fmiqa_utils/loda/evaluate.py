@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmiqa_utils.coefficients import krcc, plcc, srcc
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.checkpoints import check_finite, read_checkpoint
 from fmiqa_utils.loda.data import evaluation_crops
 from fmiqa_utils.loda.model import LoDa
 from fmiqa_utils.loda.options import CNN, RANGES, TEST_CROPS, VIT, Options, check_number
 from fmiqa_utils.loda.train import build, predict_crops
-from fmiqa_utils.logistic import fit_logistic
+from fmiqa_utils.statistics.coefficients import krcc, plcc, srcc
+from fmiqa_utils.statistics.logistic import fit_logistic
 
 SUFFIXES = {".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".ppm", ".gif"}
 Progress = Callable[[int, int], object]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from fmiqa_utils.drawing import (
+from fmiqa_utils.figures.style import (
     COLUMN,
     DASHES,
     FULL,
@@ -26,7 +26,7 @@ from fmiqa_utils.drawing import (
 )
 from fmiqa_utils.loda.data import normalized, resized
 from fmiqa_utils.loda.model import GRID, HEADS, LoDa
-from fmiqa_utils.logistic import fit_logistic
+from fmiqa_utils.statistics.logistic import fit_logistic
 
 FROZEN, TRAINED = "#dfe3ea", "#f6cf9b"
 NO_CORRELATION = 0.375  # the loss ½ (¼ · 2 + ¼ · 1) of predictions without any correlation

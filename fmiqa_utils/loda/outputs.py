@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.storage import check_room
+from fmiqa_utils.files.storage import check_room
 
 
 def prepare_folder(folder: Path) -> Path:

@@ -12,6 +12,8 @@ import pandas as pd
 
 from fmiqa_utils.console import say
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.extraction.provenance import pick_device, versions
+from fmiqa_utils.files.storage import TEMPORARY, write_atomically
 from fmiqa_utils.loda.checkpoints import read_checkpoint
 from fmiqa_utils.loda.counting import Progress
 from fmiqa_utils.loda.data import check_enough, fill_cache
@@ -23,10 +25,8 @@ from fmiqa_utils.loda.splits import Parts, make_splits, parts_of, read_splits, s
 from fmiqa_utils.loda.train import BEST, LAST, Images, check_device, fit, images_of
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.progress import silent
-from fmiqa_utils.provenance import pick_device, versions
-from fmiqa_utils.runs import plain
-from fmiqa_utils.scores import digest, sole_writer
-from fmiqa_utils.storage import TEMPORARY, write_atomically
+from fmiqa_utils.scores.runs import plain
+from fmiqa_utils.scores.shards import digest, sole_writer
 
 VERSION = 2  # counted up where the same images, labels and options come to give other numbers
 RESULT, SPLITS = "result.json", "splits.json"

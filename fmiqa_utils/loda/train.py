@@ -19,9 +19,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fmiqa_utils.coefficients import plcc, srcc
+from fmiqa_utils.backbones.weights import stand_in_weights
 from fmiqa_utils.console import say
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.loda.checkpoints import read_checkpoint
 from fmiqa_utils.loda.counting import Count, Progress
 from fmiqa_utils.loda.data import TRAIN_CROPS, EpochSampler, EvaluationCrops, TrainingCrops
@@ -29,8 +30,7 @@ from fmiqa_utils.loda.model import LoDa, plcc_loss
 from fmiqa_utils.loda.options import DEVICES, PRECISION, Options, check_number, check_options
 from fmiqa_utils.loda.signals import Signals
 from fmiqa_utils.progress import silent
-from fmiqa_utils.storage import write_atomically
-from fmiqa_utils.weights import stand_in_weights
+from fmiqa_utils.statistics.coefficients import plcc, srcc
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 

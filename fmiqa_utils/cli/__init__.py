@@ -1,0 +1,1 @@
+"""The `fmiqa` command, one module per group of verbs."""

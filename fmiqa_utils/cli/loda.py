@@ -1,0 +1,439 @@
+"""`fmiqa loda`: train, evaluate, predict, ablate, info."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fmiqa_utils.cli.options import (
+    Dataset,
+    Device,
+    Direction,
+    FrozenWeights,
+    Labels,
+    Root,
+    at_least,
+    check_exists,
+    check_file,
+    check_word,
+    checked,
+    is_one_of,
+    refuse_dataset,
+    words,
+)
+from fmiqa_utils.console import short, show, tell, warn
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.files.storage import write_atomically
+from fmiqa_utils.notes import UNTRAINED_NOTE
+from fmiqa_utils.progress import Update, progress_bar
+from fmiqa_utils.vocabulary import BATCH_NORM, N_SPLITS, PRECISIONS, PROTOCOLS, once, split_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    help="LoDa, the no-reference model that is trained: train, evaluate, predict, ablate.",
+    no_args_is_help=True,
+)
+KINDS = ("pairs", "images")  # of datasets that LoDa is trained on
+
+
+def check_splits(value: str) -> None:
+    """Raises InputError unless `value` is "all" or numbers by commas, each once; which there are, the table of splits says."""
+    if value == "all":
+        return
+    if not all(word.isdecimal() for word in once(split_names(value), "split")):
+        raise InputError(f"--splits {value}: write numbers by commas, such as 0,1,2, or all.")
+
+
+Vit = Annotated[str, typer.Option(help="Any plain timm ViT with 224 px input.", callback=checked(check_word))]
+Cnn = Annotated[
+    str,
+    typer.Option(help="Any timm CNN with features_only and four stages.", callback=checked(check_word)),
+]
+Released = Annotated[
+    str | None,
+    typer.Option(help="For a released checkpoint, which does not say.", callback=checked(check_word)),
+]
+Frozen = FrozenWeights
+Epochs = Annotated[int, typer.Option(help="Passes over the training part.", callback=at_least(1))]
+Batch = Annotated[
+    int,
+    typer.Option(
+        help="Images in one step; the loss couples all of them, on several devices each share.",
+        callback=at_least(2),
+    ),
+]
+DeviceBatch = Annotated[
+    int,
+    typer.Option(
+        help="Images in memory at once; 0: the whole batch. Less changes nothing but time.",
+        callback=at_least(0),
+    ),
+]
+Crops = Annotated[
+    int,
+    typer.Option(help="Random crops per image and epoch; 0: the published number.", callback=at_least(0)),
+]
+TestCrops = Annotated[int, typer.Option(help="Random crops averaged for a prediction.", callback=at_least(1))]
+Rate = Annotated[
+    float,
+    typer.Option(help="AdamW's learning rate at the start of the cosine.", callback=at_least(0, above=True)),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        help="Of the learner's start, the crops, their order and the dropout.",
+        callback=at_least(0, 2**32 - 1),
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="fp32, bf16 or fp16 (mixed).",
+        callback=checked(is_one_of(PRECISIONS, "precision")),
+        autocompletion=words(*PRECISIONS),
+    ),
+]
+Splits = Annotated[
+    str,
+    typer.Option(
+        help="Numbers by commas, or all (the published ten).",
+        callback=checked(check_splits),
+        autocompletion=words("all", *map(str, range(N_SPLITS))),
+    ),
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(help="A splits.json to use instead of making one.", callback=checked(check_file)),
+]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        help="validated (epoch chosen on validation references) or published (on the test part).",
+        callback=checked(is_one_of(PROTOCOLS, "protocol")),
+        autocompletion=words(*PROTOCOLS),
+    ),
+]
+Bn = Annotated[
+    str,
+    typer.Option(
+        help="frozen, or published: the CNN's BatchNorm statistics move while training.",
+        callback=checked(is_one_of(BATCH_NORM, "treatment of BatchNorm")),
+        autocompletion=words(*BATCH_NORM),
+    ),
+]
+Images = Annotated[
+    int, typer.Option(help="Use only so many images, evenly spaced; 0: all.", callback=at_least(0))
+]
+Workers = Annotated[int, typer.Option(help="Processes that load images.", callback=at_least(0))]
+Devices = Annotated[
+    int, typer.Option(help="GPUs to train on, by DistributedDataParallel.", callback=at_least(1))
+]
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(help="best.ckpt of a split, or a released checkpoint.", callback=checked(check_file)),
+]
+
+
+def check_paths(values: list[Path]) -> list[Path]:
+    """Raises InputError unless every path is there."""
+    for value in values:
+        check_exists(value)
+    return values
+
+
+def check_vits(value: str) -> None:
+    """Raises InputError for a ViT that is named twice."""
+    once(split_names(value), "ViT")
+
+
+@app.command()
+def train(
+    dataset: Dataset = "demo",
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
+    vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    cnn: Cnn = "resnet50",
+    weights: Frozen = "pretrained",
+    splits: Splits = "0",
+    split_file: SplitFile = None,
+    protocol: Protocol = "validated",
+    epochs: Epochs = 10,
+    batch: Batch = 128,
+    device_batch: DeviceBatch = 0,
+    crops: Crops = 0,
+    test_crops: TestCrops = 15,
+    learning_rate: Rate = 3e-4,
+    precision: Precision = "fp32",
+    bn: Bn = "frozen",
+    inject: Annotated[
+        bool, typer.Option(help="Inject local distortion features; without: a probe of the ViT.")
+    ] = True,
+    seed: Seed = 0,
+    images: Images = 0,
+    device: Device = "auto",
+    devices: Devices = 1,
+    workers: Workers = 2,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; one under data/scores/loda by default.")
+    ] = None,
+) -> None:
+    """Train on a dataset's splits and test; a stopped run goes on where it stopped."""
+    refuse_dataset(dataset, labels, direction, KINDS)
+    if ":" in device and devices > 1:
+        raise InputError(
+            f"--device {device} is one GPU, --devices {devices} are more: leave one of them out."
+        )
+
+    from fmiqa_utils.loda.options import Options, check_options
+
+    options = Options(
+        vit=vit,
+        cnn=cnn,
+        weights=weights,
+        bn=bn,
+        inject=inject,
+        epochs=epochs,
+        batch=batch,
+        device_batch=device_batch,
+        crops=crops,
+        test_crops=test_crops,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+        protocol=protocol,
+    )
+    check_options(options)
+    with progress_bar("images") as update:
+        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        from fmiqa_utils.loda.run import run_folder
+        from fmiqa_utils.loda.run import train as run
+
+        chosen = _device(device) if devices == 1 else device
+        rows = _images(dataset, root, labels, direction, images, update)
+        _warn(weights)
+        results = run(
+            rows,
+            options,
+            splits=_numbers(splits),
+            split_file=split_file,
+            folder=output,
+            device=chosen,
+            devices=devices,
+            workers=workers,
+            progress=update,
+        )
+    if not results:  # a further process of DistributedDataParallel
+        return
+    import pandas as pd
+
+    from fmiqa_utils.loda.evaluate import summary
+
+    show(
+        pd.DataFrame(results).round(4),
+        f"LoDa on {dataset}, test part of each split ({weights} frozen parts)",
+    )
+    show(summary(results).round(4), "Over splits")
+    folder = output or run_folder(rows, options)
+    tell(f"Run: {short(folder)}; each split's best.ckpt works with fmiqa loda predict.")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    dataset: Dataset = "demo",
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
+    vit: Released = None,
+    cnn: Released = None,
+    test_crops: TestCrops = 15,
+    images: Images = 0,
+    device: Device = "auto",
+    output: Annotated[Path | None, typer.Option(help="CSV for the predictions.")] = None,
+) -> None:
+    """Agreement of a trained model with the labels of a whole dataset, such as another than it was trained on."""
+    refuse_dataset(dataset, labels, direction, KINDS)
+
+    from fmiqa_utils.loda.outputs import prepare_file
+
+    if output:
+        prepare_file(output)
+    with progress_bar("images") as update:
+        update(dataset, 0, 0)  # a sign of life while torch is imported and the model is made
+        import pandas as pd
+
+        from fmiqa_utils.loda.evaluate import evaluate as run
+        from fmiqa_utils.loda.evaluate import load_checkpoint
+
+        chosen = _device(device)
+        rows = _images(dataset, root, labels, direction, images, update)
+        update(dataset, 0, len(rows))
+        model = load_checkpoint(checkpoint, vit, cnn)
+        _warn(model.weights)
+        predictions, values = run(
+            model,
+            rows,
+            crops=test_crops,
+            device=chosen,
+            progress=lambda done, total: update(dataset, done, total),
+        )
+    if output:
+        _write(output, predictions)
+    show(pd.DataFrame([values]).round(4), f"{checkpoint.name} on all of {dataset}")
+    if output:
+        tell(f"Predictions: {short(output)}")
+
+
+@app.command()
+def predict(
+    checkpoint: Checkpoint,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders of them.", callback=check_paths)
+    ],
+    output: Annotated[
+        Path, typer.Option(help="CSV: file, prediction, spread over the crops, crops, weights.")
+    ] = Path("predictions.csv"),
+    vit: Released = None,
+    cnn: Released = None,
+    crops: TestCrops = 15,
+    device: Device = "auto",
+) -> None:
+    """Quality of your own images, higher is better, with the spread over random crops."""
+    from fmiqa_utils.loda.outputs import prepare_file
+
+    prepare_file(output)
+    with progress_bar("images") as update:
+        update("predict", 0, 0)  # a sign of life while torch is imported
+        from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
+        from fmiqa_utils.loda.evaluate import predict as run
+
+        chosen, files = _device(device), find_images(paths)
+        update("predict", 0, len(files))
+        model = load_checkpoint(checkpoint, vit, cnn)
+        _warn(model.weights)
+        rows = run(
+            model,
+            files,
+            crops=crops,
+            device=chosen,
+            progress=lambda done, total: update("predict", done, total),
+        )
+    _write(output, rows)
+    show(rows.head(20).round(4), f"{len(rows)} images")
+    tell(f"Predictions: {short(output)}")
+
+
+@app.command()
+def ablate(
+    dataset: Dataset = "demo",
+    root: Root = None,
+    labels: Labels = None,
+    direction: Direction = None,
+    vits: Annotated[
+        str | None,
+        typer.Option(help="Frozen ViTs by commas, small to large.", callback=checked(check_vits)),
+    ] = None,
+    cnn: Cnn = "resnet50",
+    weights: Frozen = "pretrained",
+    splits: Splits = "0",
+    epochs: Epochs = 10,
+    batch: Batch = 128,
+    device_batch: DeviceBatch = 0,
+    crops: Crops = 0,
+    test_crops: TestCrops = 15,
+    learning_rate: Rate = 3e-4,
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    images: Images = 0,
+    device: Device = "auto",
+    workers: Workers = 2,
+) -> None:
+    """Does a larger frozen ViT help, and does it without local features? {ViT-Ti, S, B} × {with, without injection}."""
+    refuse_dataset(dataset, labels, direction, KINDS)
+
+    from fmiqa_utils.loda.options import Options, check_options
+
+    options = Options(
+        cnn=cnn,
+        weights=weights,
+        epochs=epochs,
+        batch=batch,
+        device_batch=device_batch,
+        crops=crops,
+        test_crops=test_crops,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+    check_options(options)
+    with progress_bar("images") as update:
+        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        from fmiqa_utils.loda.ablate import VITS, ablate_vits, ablation_folder, save_ablation
+        from fmiqa_utils.loda.outputs import prepare_folder
+
+        prepare_folder(ablation_folder(dataset))
+        on = _device(device)
+        rows = _images(dataset, root, labels, direction, images, update)
+        _warn(weights)
+        chosen = split_names(vits or "") or list(VITS)
+        numbers = _numbers(splits)
+        result = ablate_vits(rows, options, chosen, numbers, device=on, workers=workers, progress=update)
+    show(result.round(4), f"Frozen ViT with and without injection, {dataset} ({weights})")
+    for path in save_ablation(result, dataset):
+        tell(f"Saved {short(path)}")
+
+
+@app.command()
+def info(vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k", cnn: Cnn = "resnet50") -> None:
+    """Trainable and total parameters, part by part."""
+    import pandas as pd
+
+    from fmiqa_utils.loda.model import LoDa
+
+    model = LoDa(vit, cnn, pretrained=False)
+    parts = {"ViT, frozen": model.vit, "CNN, frozen": model.feature_model, "learner, trained": model.learner}
+    rows = [
+        (name, sum(p.numel() for p in part.parameters())) for name, part in parts.items() if part is not None
+    ]
+    rows += [("trainable", rows[-1][1]), ("total", sum(n for _, n in rows))]
+    shown = pd.DataFrame(rows, columns=["part", "parameters"])
+    show(shown.assign(parameters=shown["parameters"].map("{:,}".format)), f"LoDa: {vit} and {cnn}")
+
+
+def _images(
+    dataset: str, root: str | None, labels: str | None, direction: str | None, images: int, update: Update
+) -> "pd.DataFrame":
+    if dataset == "demo":
+        from fmiqa_utils.demo.build import build_demo
+
+        build_demo(progress=lambda done, total: update("demo dataset", done, total))
+    from fmiqa_utils.extraction.plan import evenly_spaced
+    from fmiqa_utils.loda.data import load_labelled
+
+    rows = load_labelled(dataset, root, labels=labels, direction=direction)
+    return evenly_spaced(rows, images).reset_index(drop=True)
+
+
+def _device(name: str) -> str:
+    """The device in torch's words. Raises InputError for one that is not there."""
+    from fmiqa_utils.extraction.provenance import pick_device
+
+    return str(pick_device(name))
+
+
+def _write(path: Path, rows: "pd.DataFrame") -> None:
+    from fmiqa_utils.files.csv_export import csv_text
+
+    write_atomically(path, csv_text(rows).encode())
+
+
+def _numbers(splits: str) -> list[int]:
+    return list(range(N_SPLITS)) if splits == "all" else [int(s) for s in split_names(splits)]
+
+
+def _warn(weights: str) -> None:
+    if weights == "untrained":
+        warn(f"The frozen ViT and CNN: {UNTRAINED_NOTE}")

@@ -1,0 +1,312 @@
+"""One reader per official layout: the authors' label files as a table, with the file names they stand for.
+
+Every reader takes the dataset's folder, and where there are several the choice of label file, and returns pair_id, dist, label,
+label_source, `*_file` columns (names relative to the folder, to be found on disk) and what else the authors
+give: ref, distortion in words, level, label_std. Labels are as shipped, never rescaled or turned.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fmiqa_utils.datasets.csv_tables import finite, read_pairs_csv, read_rows
+from fmiqa_utils.datasets.folder import Folder, first_few
+from fmiqa_utils.datasets.label_files import mat, text_table, workbook
+from fmiqa_utils.demo.distortions import TYPES as TID2013_TYPES
+from fmiqa_utils.errors import InputError
+
+LIVE_FOLDERS = {  # in the order of the label files' 982 columns
+    "jp2k": ("JPEG 2000", 227),
+    "jpeg": ("JPEG", 233),
+    "wn": ("white noise", 174),
+    "gblur": ("Gaussian blur", 174),
+    "fastfading": ("fast fading", 174),
+}
+LIVE_LABELS = {"dmos": ("dmos.mat", "dmos"), "realigned": ("dmos_realigned.mat", "dmos_new")}
+LIVE_COPIES = 203  # of references among the 982
+
+CSIQ_TYPES = {  # dst_type in the workbook: folder, its spelling in file names, in words
+    "noise": ("awgn", "AWGN", "white noise"),
+    "blur": ("blur", "BLUR", "Gaussian blur"),
+    "contrast": ("contrast", "contrast", "contrast decrements"),
+    "fnoise": ("fnoise", "fnoise", "pink noise"),
+    "jpeg": ("jpeg", "JPEG", "JPEG"),
+    "jpeg 2000": ("jpeg2000", "jpeg2000", "JPEG 2000"),
+}
+
+KADID_TYPES = [  # types 01 … 25
+    "Gaussian blur",
+    "lens blur",
+    "motion blur",
+    "colour diffusion",
+    "colour shift",
+    "colour quantisation",
+    "colour saturation in HSV",
+    "colour saturation in Lab",
+    "JPEG 2000",
+    "JPEG",
+    "white noise",
+    "white noise in colour components",
+    "impulse noise",
+    "multiplicative noise",
+    "denoising",
+    "brightening",
+    "darkening",
+    "mean shift",
+    "jitter",
+    "non-eccentricity patches",
+    "pixelation",
+    "quantisation",
+    "colour blocks",
+    "sharpening",
+    "contrast change",
+]
+
+PIPAL_FAMILIES = {  # arXiv 2011.15002; the per-family results of the published scores agree with this order
+    "00": "traditional super-resolution",
+    "01": "PSNR-oriented super-resolution",
+    "02": "super-resolution with kernel mismatch",
+    "03": "GAN-based super-resolution",
+    "04": "denoising",
+    "05": "super-resolution and denoising",
+    "06": "traditional distortion",
+}
+PIPAL_DISTORTED = ["Train_Dist", "Train_Dis", "Dist_Imgs", "Distortion"]
+PIPAL_DISTORTED += [f"Distortion_{part}" for part in range(1, 5)]
+
+LIVEC_TRAINING = 7  # the first images of the list only taught observers the task
+
+
+def read_demo(folder: Folder) -> pd.DataFrame:
+    """The embedded demo dataset: pairs.csv with names relative to its folder."""
+    table = read_pairs_csv(folder.need("pairs.csv"), folder)
+    return table.assign(ref_file=table["ref"], dist_file=table["dist"], label_source="pairs.csv")
+
+
+def read_live(folder: Folder, labels: str | None) -> pd.DataFrame:
+    """LIVE R2: 982 columns in the order of `LIVE_FOLDERS`, less the 203 that are references themselves."""
+    name, variable = LIVE_LABELS[labels or "dmos"]
+    table = _live_images()
+    table["label"] = _live_vector(folder, name, variable)
+    table["ref"] = pd.Series(_live_vector(folder, "refnames_all.mat", "refnames_all"), dtype="str")
+    if name == "dmos_realigned.mat":
+        table["label_std"] = _live_vector(folder, name, "dmos_std")
+    copies = _live_vector(folder, name, "orgs").astype(int) == 1
+    if copies.sum() != LIVE_COPIES:
+        raise InputError(f"{folder.root}/{name} marks {copies.sum()} references, not {LIVE_COPIES}.")
+    table = table[~copies].reset_index(drop=True)
+    return table.assign(
+        pair_id=table["dist"], ref_file="refimgs/" + table["ref"], dist_file=table["dist"], label_source=name
+    )
+
+
+def _live_images() -> pd.DataFrame:
+    """dist and distortion of all 982 images, in the label files' order."""
+    images = [
+        (f"{place}/img{number}.bmp", words)
+        for place, (words, count) in LIVE_FOLDERS.items()
+        for number in range(1, count + 1)
+    ]
+    return pd.DataFrame(images, columns=["dist", "distortion"], dtype="str")
+
+
+def _live_vector(folder: Folder, name: str, variable: str) -> np.ndarray:
+    values = mat(folder.need(name), variable)
+    expected = sum(count for _, count in LIVE_FOLDERS.values())
+    if len(values) != expected:
+        raise InputError(f"{folder.root}/{name}: {variable} has {len(values)} values, not {expected}.")
+    return values
+
+
+def read_tid2013(folder: Folder) -> pd.DataFrame:
+    """TID2013: mos_with_names.txt ("mos name"), with the deviations of mos_std.txt where that is there."""
+    table = text_table(folder.need("mos_with_names.txt"), ("label", "dist"), None)
+    parts = _parts(table["dist"], r"[iI](\d\d)_(\d\d)_(\d)\.\w+", "mos_with_names.txt")
+    table["ref"] = parts[0].map(lambda number: "i25.bmp" if number == "25" else f"I{number}.BMP")
+    table["distortion"] = parts[1].astype(int).map(TID2013_TYPES)
+    table["level"] = parts[2].astype("Int64")
+    if folder.find("mos_std.txt"):
+        deviations = text_table(folder.need("mos_std.txt"), ("label_std",), None)["label_std"]
+        if len(deviations) != len(table):
+            raise InputError(f"{folder.root}/mos_std.txt has {len(deviations)} lines, not {len(table)}.")
+        table["label_std"] = deviations
+    return table.assign(
+        pair_id=table["dist"],
+        ref_file="reference_images/" + table["ref"],
+        dist_file="distorted_images/" + table["dist"],
+        label_source="mos_with_names.txt",
+    )
+
+
+def read_csiq(folder: Folder) -> pd.DataFrame:
+    """CSIQ: sheet all_by_image of the official workbook, header in row 4 from column D."""
+    path = folder.need("csiq.DMOS.xlsx")
+    columns = ("image", "dst_type", "dst_lev", "dmos_std", "dmos")
+    sheet = workbook(path, columns, sheet_name="all_by_image", header=3, usecols="D:I")
+    sheet = sheet.dropna(subset="image").reset_index(drop=True)  # blank rows part the images
+    kinds = sheet["dst_type"].str.strip().map(CSIQ_TYPES)
+    if kinds.isna().any():
+        raise InputError(f"{path} has the unknown dst_type {sheet['dst_type'][kinds.isna()].iloc[0]}.")
+    image = sheet["image"].map(lambda name: str(int(name)) if isinstance(name, int | float) else name.strip())
+    level = sheet["dst_lev"].astype("Int64")
+    dist = image + "." + kinds.str[1] + "." + level.astype(str) + ".png"
+    return pd.DataFrame(
+        {
+            "pair_id": dist,
+            "ref": image + ".png",
+            "dist": dist,
+            "ref_file": "src_imgs/" + image + ".png",
+            "dist_file": "dst_imgs/" + kinds.str[0] + "/" + dist,
+            "label": sheet["dmos"],
+            "label_std": sheet["dmos_std"],
+            "distortion": kinds.str[2],
+            "level": level,
+            "label_source": "csiq.DMOS.xlsx",
+        }
+    )
+
+
+def read_kadid10k(folder: Folder) -> pd.DataFrame:
+    """KADID-10k: dmos.csv. Its "dmos" is a mean opinion score, its "var" a standard deviation."""
+    path = folder.need("dmos.csv")
+    rows = read_rows(path, ("dist_img", "ref_img", "dmos", "var"))
+    parts = _parts(rows["dist_img"], r"[iI]\d\d_(\d\d)_(\d\d)\.\w+", "dmos.csv")
+    return pd.DataFrame(
+        {
+            "pair_id": rows["dist_img"],
+            "ref": rows["ref_img"],
+            "dist": rows["dist_img"],
+            "ref_file": "images/" + rows["ref_img"],
+            "dist_file": "images/" + rows["dist_img"],
+            "label": finite(path, rows["dmos"]),
+            "label_std": finite(path, rows["var"]),
+            "distortion": parts[0].map(lambda number: KADID_TYPES[int(number) - 1]),
+            "level": parts[1].astype("Int64"),
+            "label_source": "dmos.csv",
+        }
+    ).reset_index(drop=True)
+
+
+def read_pipal(folder: Folder) -> pd.DataFrame:
+    """PIPAL's training part: Train_Label/*.txt ("name,score"); distorted images in one or several folders."""
+    place = folder.need("Train_Label", "MOS_Scores_train").name
+    files = [name for name in folder.names(place) if name.lower().endswith(".txt")]
+    tables = [text_table(folder.need(f"{place}/{name}"), ("dist", "label"), ",") for name in files]
+    if not tables:
+        raise InputError(f"{folder.root / place} has no label files (A0001.txt …).")
+    table = pd.concat(tables, ignore_index=True)
+    parts = _parts(table["dist"], r"(A\d{4})_(\d\d)_\d\d\.\w+", place)
+    where = _spread(folder, PIPAL_DISTORTED)
+    references = folder.need("Train_Ref", "Reference_train").name
+    table["ref"] = parts[0] + ".bmp"
+    return table.assign(
+        pair_id=table["dist"],
+        ref_file=references + "/" + table["ref"],
+        dist_file=[where.get(name.lower(), f"Train_Dist/{name}") for name in table["dist"]],
+        distortion=parts[1].map(PIPAL_FAMILIES),
+        label_source=place,
+    )
+
+
+def read_koniq10k(folder: Folder) -> pd.DataFrame:
+    """KonIQ-10k: MOS_zscore (1–100) where the score file has it, else its MOS; label_source says which."""
+    path = folder.need(
+        "koniq10k_scores_and_distributions.csv",
+        "koniq10k_scores_and_distributions/koniq10k_scores_and_distributions.csv",
+        "koniq10k_scores.csv",
+        "koniq10k_distributions_sets.csv",
+    )
+    rows = read_rows(path, ("image_name", "MOS"))
+    column = "MOS_zscore" if "MOS_zscore" in rows else "MOS"
+    table = _images(rows["image_name"], "1024x768/", finite(path, rows[column]), f"{path.name}: {column}")
+    if "SD" in rows:
+        table["label_std"] = finite(path, rows["SD"])
+    return table.reset_index(drop=True)
+
+
+def read_spaq(folder: Folder) -> pd.DataFrame:
+    """SPAQ: the first sheet of the workbook of mean opinion scores."""
+    name = "MOS and Image attribute scores.xlsx"
+    path = folder.need(f"Annotations/{name}", name)
+    sheet = workbook(path, ("Image name", "MOS"))
+    return _images(sheet["Image name"], "TestImage/", sheet["MOS"], name)
+
+
+def read_livec(folder: Folder) -> pd.DataFrame:
+    """LIVE In the Wild: the names' list less its first 7, which only taught observers the task."""
+    names = mat(folder.need("Data/AllImages_release.mat"), "AllImages_release")
+    scores = mat(folder.need("Data/AllMOS_release.mat"), "AllMOS_release")
+    deviations = mat(folder.need("Data/AllStdDev_release.mat"), "AllStdDev_release")
+    if not len(names) == len(scores) == len(deviations):
+        raise InputError(f"{folder.root}/Data: names, scores and deviations differ in number.")
+    table = _images(pd.Series(names, dtype="str"), "Images/", pd.Series(scores), "AllMOS_release.mat")
+    return table.assign(label_std=deviations)[LIVEC_TRAINING:].reset_index(drop=True)
+
+
+def read_2afc(folder: Folder, split: str | None) -> pd.DataFrame:
+    """BAPPS 2AFC triplets: judge is the share of people who found p1 closer to the reference than p0."""
+    return _judged(folder, f"2afc/{split or 'val'}", ("ref", "p0", "p1"), "judge")
+
+
+def read_jnd(folder: Folder, split: str | None) -> pd.DataFrame:
+    """BAPPS JND pairs: same is the share of people who took the two patches for the same."""
+    return _judged(folder, f"jnd/{split or 'val'}", ("p0", "p1"), "same")
+
+
+def _judged(folder: Folder, top: str, parts: tuple[str, ...], answer: str) -> pd.DataFrame:
+    folder.need(top)
+    tables = []
+    for kind in (name for name in folder.names(top) if "." not in name):
+        stems = _stems(folder, f"{top}/{kind}/{answer}", ".npy")
+        shown = {stem for part in parts for stem in _stems(folder, f"{top}/{kind}/{part}", ".png")}
+        if unjudged := sorted(shown - set(stems)):
+            raise InputError(f"{folder.root}/{top}/{kind} has no {answer} for {first_few(unjudged)}.")
+        columns = {f"{part}_file": [f"{top}/{kind}/{part}/{stem}.png" for stem in stems] for part in parts}
+        shares = [_share(folder.need(f"{top}/{kind}/{answer}/{stem}.npy")) for stem in stems]
+        ids = [f"{top.split('/')[1]}/{kind}/{stem}" for stem in stems]
+        tables.append(pd.DataFrame({"pair_id": ids, "distortion": kind, **columns, "label": shares}))
+    if not tables:
+        raise InputError(f"{folder.root / top} is empty: data/README.md shows the expected layout.")
+    return pd.concat(tables, ignore_index=True).assign(label_source=answer)
+
+
+def _stems(folder: Folder, name: str, suffix: str) -> list[str]:
+    return [entry.removesuffix(suffix) for entry in folder.names(name) if entry.endswith(suffix)]
+
+
+def _share(path: Path) -> float:
+    try:
+        value = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is not a NumPy array ({error}).") from error
+    if value.size != 1 or not 0 <= value.item() <= 1:
+        raise InputError(f"{path} does not hold one share between 0 and 1.")
+    return float(value.item())
+
+
+def _images(names: pd.Series, place: str, label: pd.Series, source: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"pair_id": names, "dist": names, "dist_file": place + names, "label": label, "label_source": source}
+    )
+
+
+def _parts(names: pd.Series, pattern: str, source: str) -> pd.DataFrame:
+    """What the groups of `pattern` match in each name."""
+    parts = names.str.extract(f"^{pattern}$")
+    if parts.isna().to_numpy().any():
+        raise InputError(f"{source} has names of another form: {first_few(names[parts[0].isna()].tolist())}.")
+    return parts
+
+
+def _spread(folder: Folder, tops: list[str]) -> dict[str, str]:
+    """Lower-case file name → name relative to the folder, over several folders and their folders."""
+    where: dict[str, str] = {}
+    places = [top for top in tops if folder.find(top)]
+    places += [f"{top}/{sub}" for top in places for sub in folder.names(top) if "." not in sub]
+    for place in places:
+        for name in (name for name in folder.names(place) if name.lower().endswith(".bmp")):
+            earlier = where.setdefault(name.lower(), f"{place}/{name}")
+            if earlier != f"{place}/{name}":
+                raise InputError(f"{folder.root} has {name} twice: as {earlier} and in {place}.")
+    return where

@@ -1,0 +1,1 @@
+"""The embedded dataset: photographs and their distortions, built from a recipe."""

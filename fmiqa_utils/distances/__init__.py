@@ -1,0 +1,1 @@
+"""Numbers for a pair of windows: distances between features, and the classic metrics beside them."""

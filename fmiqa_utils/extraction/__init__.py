@@ -1,0 +1,1 @@
+"""Plan → chunks → engines → shards: from a pairs table to a score table."""

@@ -1,0 +1,78 @@
+"""Which chunks a run has, and the keys that say when one is done."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from fmiqa_utils.datasets.transforms import check_transforms
+from fmiqa_utils.extraction.chunk import Chunk
+from fmiqa_utils.extraction.keys import IDENTITY, run_key
+from fmiqa_utils.extraction.scorer import Scorer
+from fmiqa_utils.scores.shards import digest
+
+BLOCK = 256  # chunks whose names are text at the same time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The chunks of a run in order. A chunk is made when it is asked for: a million pairs stay one table."""
+
+    pairs: pd.DataFrame
+    keys: list[str]
+    places: list[tuple[str, str, np.ndarray]]  # ref, transform, rows of the pairs table
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def size(self, i: int) -> int:
+        """Pairs of chunk number `i`."""
+        return len(self.places[i][2])
+
+    def chunk(self, i: int) -> Chunk:
+        """Chunk number `i`."""
+        ref, transform, rows = self.places[i]
+        return Chunk(ref, transform, self.pairs.iloc[rows], self.keys[i])
+
+
+def plan(
+    pairs: pd.DataFrame, scorer: Scorer, transforms: Sequence[str] = ("none",), transform_pairs: int = 0
+) -> Plan:
+    """One chunk per reference and transform; its key (`keys`) covers everything that changes a number.
+
+    `transform_pairs`: how many pairs, evenly spaced, are scored under the transforms other than "none"; 0: all.
+    """
+    check_transforms(transforms)
+    common = run_key(scorer)
+    places = []
+    for transform in transforms:
+        rows = _spaced(len(pairs), 0 if transform == "none" else transform_pairs)
+        codes, refs = pd.factorize(pairs["ref"].iloc[rows])
+        groups = np.split(rows[np.argsort(codes, kind="stable")], np.bincount(codes).cumsum()[:-1])
+        places += [(str(ref), transform, own) for ref, own in zip(refs, groups, strict=True)]
+    names = _texts(pairs[IDENTITY], [rows for *_, rows in places])
+    keys = [digest(common, transform, own) for (_, transform, _), own in zip(places, names, strict=True)]
+    return Plan(pairs, keys, places)
+
+
+def _texts(names: pd.DataFrame, groups: list[np.ndarray]) -> Iterator[list[list[str]]]:
+    """The cells of each group of rows as text; a block of groups is turned to text at a time."""
+    for start in range(0, len(groups), BLOCK):
+        block = groups[start : start + BLOCK]
+        text = names.iloc[np.concatenate(block)].astype(str).to_numpy().tolist()
+        ends = np.cumsum([len(g) for g in block]).tolist()
+        yield from (text[a:b] for a, b in pairwise([0, *ends]))
+
+
+def evenly_spaced(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` rows of `table`, evenly spaced; all of them for 0 or where there are no more."""
+    return table.iloc[_spaced(len(table), count)]
+
+
+def _spaced(total: int, count: int) -> np.ndarray:
+    """The places of `count` of `total` rows."""
+    if not 0 < count < total:
+        return np.arange(total)
+    return np.linspace(0, total - 1, count).round().astype(int)

@@ -1,0 +1,1 @@
+"""One function per figure; each returns what it drew on."""

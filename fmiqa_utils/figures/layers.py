@@ -1,0 +1,382 @@
+"""The figures of correlation tables: curves over blocks, rows of intervals, a heat map of distortion types."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from fmiqa_utils.figures.style import (
+    FULL,
+    GREY,
+    INK,
+    Look,
+    add_legend,
+    family_colour,
+    looks,
+    plain_text,
+    say,
+    set_title,
+    spread,
+    wrapped,
+)
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.scores.names import GROUP, Key, key_of, measure_name, series_names, shortened
+
+STATISTIC_NAMES = {
+    "srcc": "SRCC",
+    "krcc": "KRCC",
+    "plcc": "PLCC (raw)",
+    "plcc_fit4": "PLCC (4-parameter logistic)",
+    "srcc_within": "SRCC within reference (mean)",
+}
+GRID = {"plcc": "PLCC, raw", "plcc_fit4": "PLCC, logistic", "krcc": "KRCC", "srcc_within": "SRCC within refs"}
+MARKS = {"published": "o", "corrected": "D", "both": "o"}
+HEAD = 44  # characters of a column's name in the heat map
+BANDS = 3  # series: with more, bands would hide one another
+ROWS = 32  # of intervals in one panel; more are split by series
+BEYOND = 0.14  # of the depth axis: how far right of the last block the embedding stands
+NOTHING = "No correlation is defined here: it takes at least two pairs, and values and labels that differ."
+
+
+def block_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table whose feature is a block's index, not "joint", "embedding" or "image"."""
+    return table[[isinstance(feature, int | np.integer) for feature in table["feature"]]]
+
+
+# ---- curves over blocks ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """What is drawn: the blocks of every series, its name and look, and where the embedding stands."""
+
+    blocks: dict[Key, pd.DataFrame]  # with a column `x`
+    embedding: dict[Key, pd.DataFrame]
+    names: dict[Key, str]
+    looks: dict[Key, Look]
+    relative: bool  # depth from 0 to 1, since the numbers of blocks differ
+    last: float  # x of the last block
+
+    @property
+    def keys(self) -> list[Key]:
+        return [key for key in self.names if key in self.blocks]
+
+
+def _curves(table: pd.DataFrame, distance: str, variant: str) -> _Curves:
+    all_blocks = block_rows(table)
+    own = all_blocks[(all_blocks["distance"] == distance) & (all_blocks["variant"] == variant)]
+    if own.empty:
+        known = sorted(
+            set(zip(all_blocks["distance"].astype(str), all_blocks["variant"].astype(str), strict=True))
+        )
+        forms = ", ".join(f"{d} ({v})" for d, v in known) or "no distance per block"
+        raise InputError(f"the table has no block with {distance} in the {variant} form; it has {forms}.")
+    names = series_names(table)
+    deepest = {
+        key_of(group): int(rows["feature"].astype(object).max())
+        for group, rows in all_blocks.groupby(GROUP, observed=True)
+    }
+    relative = len(set(deepest.values())) > 1
+    blocks = {}
+    for group, line in own.groupby(GROUP, sort=False, observed=True):
+        key = key_of(group)
+        number = line["feature"].astype(object).astype(int)
+        x = number / max(deepest[key], 1) if relative else number
+        blocks[key] = line.assign(x=x.astype(float)).sort_values("x")
+    embeddings = table[table["feature"] == "embedding"]
+    embedding = {key_of(g): rows for g, rows in embeddings.groupby(GROUP, sort=False, observed=True)}
+    end = 1.0 if relative else float(max(max(deepest.values()), 1))
+    return _Curves(blocks, embedding, names, looks(names), relative, end)
+
+
+def layer_curves(
+    table: pd.DataFrame, distance: str, statistic: str = "srcc", variant: str = "published"
+) -> Figure:
+    """Correlation per block, one line per series; its best block large, its embedding as a hollow mark on the right.
+
+    `table`: `correlation_table`'s. Up to `BANDS` series have the bands of `STATISTIC_lo` and `STATISTIC_hi`. Baselines are dotted lines
+    with their names. The x axis is the block, or the relative depth where models differ in their number of blocks. Raises InputError
+    for a distance or form that the table does not have.
+    """
+    curves = _curves(table, distance, variant)
+    width = FULL * (0.75 if len(curves.keys) <= 4 else 1)  # a long legend needs its columns
+    figure, ax = plt.subplots(figsize=(width, 2.9))
+    _draw_curves(ax, curves, statistic, bands=len(curves.keys) <= BANDS)
+    _draw_baselines(ax, table[table["feature"] == "image"], statistic)
+    _depth_axis(ax, curves, small=False)
+    ax.set_ylabel(f"{STATISTIC_NAMES[statistic]}, higher is better")
+    set_title(figure, f"{measure_name(distance)}, {variant} form{_weights(curves)}")
+    add_legend(figure, *_curve_legend(curves))
+    return figure
+
+
+def statistics_grid(table: pd.DataFrame, distance: str, variant: str = "published") -> Figure:
+    """Four layer curves side by side: PLCC raw and fitted, KRCC, and the mean SRCC within references; see `layer_curves`."""
+    curves = _curves(table, distance, variant)
+    figure, axes = plt.subplots(1, len(GRID), figsize=(FULL, 2.5), sharey=True)
+    for ax, (statistic, title) in zip(axes, GRID.items(), strict=True):
+        _draw_curves(ax, curves, statistic, small=True)
+        _depth_axis(ax, curves, small=True)
+        ax.set_title(title, fontsize=7.5)
+    axes[0].set_ylabel("correlation, higher is better")
+    set_title(figure, f"{measure_name(distance)}, {variant} form{_weights(curves)}")
+    add_legend(figure, *_curve_legend(curves))
+    return figure
+
+
+def curves_note(table: pd.DataFrame, distance: str, variant: str = "published") -> str:
+    """What a caption says of the marks of `layer_curves`, and that bands are left out where they are."""
+    several = len(_curves(table, distance, variant).keys)
+    marks = "Large mark: best block; hollow mark on the right: embedding (cosine)."
+    bands = "Bands and bars: 95 % intervals over references."
+    return f"{marks} {bands if several <= BANDS else f'No bands for {several} series: the intervals are in the table.'}"
+
+
+def _draw_curves(
+    ax: Axes, curves: _Curves, statistic: str, *, bands: bool = False, small: bool = False
+) -> None:
+    size = 2.2 if small else 3.2
+    drawn = False
+    for i, key in enumerate(curves.keys):
+        line, look = curves.blocks[key], curves.looks[key]
+        values = line[statistic].astype(float)
+        ax.plot(
+            line["x"], values, **look._asdict(), ms=size, lw=1.0 if small else 1.3, label=curves.names[key]
+        )
+        drawn = drawn or bool(values.notna().any())
+        if bands and f"{statistic}_lo" in line:
+            low, high = (line[f"{statistic}_{end}"].astype(float) for end in ("lo", "hi"))
+            ax.fill_between(line["x"], low, high, color=look.color, alpha=0.14, lw=0)
+        if values.notna().any():
+            best = int(np.nanargmax(values))
+            ax.plot(
+                line["x"].iloc[best],
+                values.iloc[best],
+                look.marker,
+                ms=1.9 * size,
+                color=look.color,
+                mec=INK,
+                mew=0.8,
+                zorder=4,
+            )
+        shift = (i - (len(curves.keys) - 1) / 2) / max(len(curves.keys), 6) * BEYOND * 0.9
+        _draw_embedding(ax, curves, key, statistic, 1 + BEYOND + shift, bands, size)
+    if not drawn:
+        ax.set_ylim(-1, 1)
+        ax.text(
+            0.5, 0.5, wrapped(NOTHING, 1.3 if small else 3, 7), transform=ax.transAxes, ha="center", size=7
+        )
+
+
+def _draw_embedding(
+    ax: Axes, curves: _Curves, key: Key, statistic: str, place: float, bars: bool, size: float
+) -> None:
+    look, x = curves.looks[key], place * curves.last
+    for _, row in curves.embedding.get(key, pd.DataFrame()).iterrows():
+        if np.isnan(row[statistic]):
+            continue
+        if bars and f"{statistic}_lo" in row:
+            ax.vlines(x, row[f"{statistic}_lo"], row[f"{statistic}_hi"], color=look.color, lw=1.4, alpha=0.45)
+        ax.plot(x, row[statistic], look.marker, ms=1.3 * size, color=look.color, mfc="white", mew=1, zorder=4)
+
+
+def _draw_baselines(ax: Axes, rows: pd.DataFrame, statistic: str) -> None:
+    """A dotted line per baseline, its name beside the axes; names are moved apart where lines lie close."""
+    rows = rows.dropna(subset=[statistic]).sort_values(statistic)
+    for value in rows[statistic]:
+        ax.axhline(value, color=GREY, lw=0.9, ls=":", zorder=1)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high)
+    places = spread(list(rows[statistic]), 0.065 * (high - low))
+    for name, value, place in zip(rows["distance"], rows[statistic], places, strict=True):
+        ax.annotate(
+            plain_text(measure_name(str(name))),
+            (1, value),
+            (1.03, place),
+            xycoords=ax.get_yaxis_transform(),
+            textcoords=ax.get_yaxis_transform(),
+            va="center",
+            size=7,
+            color="#555555",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 0},
+            annotation_clip=False,
+        )
+
+
+def _depth_axis(ax: Axes, curves: _Curves, small: bool) -> None:
+    """Blocks or relative depth, and behind a line the embedding."""
+    if curves.relative:
+        places = [0.0, 0.5] if small else [0.0, 0.25, 0.5, 0.75, 1.0]
+    else:
+        steps = MaxNLocator(2 if small else 6, integer=True).tick_values(0, curves.last)
+        places = [float(t) for t in steps if 0 <= t <= 0.97 * curves.last or t == curves.last]
+    names = [f"{place:g}" for place in places]
+    if curves.embedding:
+        ax.axvline((1 + 0.35 * BEYOND) * curves.last, color="#D0D0D0", lw=0.6)
+        places, names = [*places, (1 + BEYOND) * curves.last], [*names, "emb."]
+    ax.set_xlim(-0.04 * curves.last, (1 + 1.7 * BEYOND) * curves.last)
+    ax.set_xticks(places, names)
+    ax.set_xlabel("relative depth\n(0: first block, 1: last)" if curves.relative else "block")
+
+
+def _curve_legend(curves: _Curves) -> tuple[list[Artist], list[str]]:
+    handles: list[Artist] = [Line2D([], [], **curves.looks[k]._asdict(), ms=3.5, lw=1.3) for k in curves.keys]
+    names = [curves.names[k] for k in curves.keys]
+    handles.append(Line2D([], [], marker="o", ls="", ms=6, color=GREY, mec=INK, mew=0.8))
+    names.append("best block")
+    if curves.embedding:
+        handles.append(Line2D([], [], marker="o", ls="", mfc="white", ms=4.5, color=GREY))
+        names.append("embedding (cosine)")
+    return handles, names
+
+
+def _weights(curves: _Curves) -> str:
+    """ "; untrained weights" where all series share them; else they stand in the names."""
+    weights = {key[1] for key in curves.names}
+    return f"; {weights.pop()} weights" if len(weights) == 1 else ""
+
+
+# ---- rows of intervals -----------------------------------------------------------------------------------------------
+
+
+def interval_plot(
+    table: pd.DataFrame,
+    labels: Sequence[str],
+    title: str,
+    statistic: str = "srcc",
+    zero: str = "",
+    groups: Sequence[str] | None = None,
+) -> Figure:
+    """One row per line of `table`: the statistic as a dot with its interval; columns backbone, variant, STATISTIC, _lo, _hi.
+
+    `zero`: what lies right of zero, for a plot of differences. `groups`: the series of every row ("" for none); it stands before the
+    label, or, with more than `ROWS` rows, at the head of a panel of its own.
+    """
+    if len(table) == 0:
+        raise InputError("there is no row to draw: the table is empty.")
+    text = f"{STATISTIC_NAMES[statistic]} with 95 % interval over references\n(higher is better)"
+    text = f"difference in SRCC with 95 % interval\n{zero}" if zero else text
+    groups = list(groups) if groups is not None and len(set(groups) - {""}) > 1 else []
+    if groups and len(table) > ROWS:
+        figure = _interval_panels(table, labels, groups, statistic)
+        figure.supxlabel(text, fontsize=8.5)
+    else:
+        if groups:
+            labels = [f"{g} · {name}" if g else name for g, name in zip(groups, labels, strict=True)]
+        figure, ax = plt.subplots(figsize=(FULL * 0.75, 0.75 + 0.2 * len(table)))
+        _intervals(ax, table, labels, statistic, 0)
+        ax.set_xlabel(text, ha="right", x=1.0)  # beside long names the axis is narrower than its label
+    for ax in figure.axes if zero else ():
+        ax.axvline(0, color="#444444", lw=0.8, zorder=0)
+    set_title(figure, title)
+    return figure
+
+
+def _interval_panels(
+    table: pd.DataFrame, labels: Sequence[str], groups: Sequence[str], statistic: str
+) -> Figure:
+    """A panel per series, what belongs to none in the last."""
+    order = list(series_names(table).values()) if set(GROUP) <= set(table.columns) else []
+    heads = sorted(
+        dict.fromkeys(groups), key=lambda g: (g == "", order.index(g) if g in order else len(order))
+    )
+    places = {g: [i for i, own in enumerate(groups) if own == g] for g in heads}
+    columns = min(3, len(heads))
+    room = FULL / columns - 0.15 - 0.055 * max(map(len, labels))  # inches beside the rows' names
+    titles = [wrapped(head or "image metrics", room, 7) for head in heads]
+    starts = range(0, len(heads), columns)
+    tallest = [max(len(places[g]) for g in heads[i : i + columns]) for i in starts]
+    lines = [1 + max(t.count("\n") for t in titles[i : i + columns]) for i in starts]
+    figure, axes = plt.subplots(
+        len(starts),
+        columns,
+        figsize=(FULL, 0.6 + sum(0.4 + 0.155 * t + 0.13 * n for t, n in zip(tallest, lines, strict=True))),
+        sharex=True,
+        squeeze=False,
+        gridspec_kw={"height_ratios": [0.3 + 0.155 * t for t in tallest]},
+    )
+    for i, (ax, head) in enumerate(zip(axes.flat, heads, strict=False)):
+        rows = places[head]
+        _intervals(ax, table.iloc[rows], [labels[i] for i in rows], statistic, tallest[i // columns])
+        ax.set_title(titles[i], fontsize=7)
+        ax.tick_params(axis="y", labelsize=6.3)
+        ax.tick_params(labelbottom=True)
+    for ax in list(axes.flat)[len(heads) :]:
+        ax.remove()
+    return figure
+
+
+def _intervals(ax: Axes, table: pd.DataFrame, labels: Sequence[str], statistic: str, least: int) -> None:
+    """Rows from top to bottom, on an axis of at least `least` rows."""
+    for y, (_, row) in enumerate(table.iterrows()):
+        colour, variant = family_colour(str(row["backbone"])), str(row.get("variant", ""))
+        if np.isnan(row[statistic]):
+            ax.text(0.01, y, "not defined", transform=ax.get_yaxis_transform(), va="center", size=6.5)
+            continue
+        ax.plot([row[f"{statistic}_lo"], row[f"{statistic}_hi"]], [y, y], color=colour, lw=1.6, alpha=0.55)
+        mark, fill = MARKS.get(variant, "o"), "white" if variant == "corrected" else colour
+        ax.plot(row[statistic], y, mark, ms=4.5, color=colour, mfc=fill)
+    ax.set_yticks(range(len(table)), [plain_text(name) for name in labels])
+    ax.set_ylim(max(len(table), least) - 0.4, -0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.grid(True, axis="x")
+    ax.grid(False, axis="y")
+
+
+# ---- distortion types ------------------------------------------------------------------------------------------------
+
+
+def type_heatmap(table: pd.DataFrame, title: str) -> Figure:
+    """SRCC per distortion type (rows) and column of `table` (a pivot), with the numbers written in, the highest means first.
+
+    The colours span the values; they part at zero where values of both signs are there.
+    """
+    order = table.mean(axis=1).sort_values(ascending=False, kind="stable").index
+    columns = table.mean().sort_values(ascending=False, kind="stable").index
+    sorted_table = table.loc[order, columns].astype(float)
+    shown = sorted_table.set_axis([wrapped(i, 2.2, 7.5) for i in order]).set_axis(
+        [plain_text(shortened(str(c), HEAD)) for c in columns], axis=1
+    )
+    heads = max(len(name) for name in shown.columns) * 0.068  # inches
+    width = 3.2 + 0.42 * shown.shape[1]
+    body = max(1.1, 0.19 * sum(name.count("\n") + 1 for name in shown.index))
+    figure, ax = plt.subplots(figsize=(min(FULL, width), body + heads + 0.35))
+    known = shown.to_numpy()[np.isfinite(shown.to_numpy())]
+    if not len(known):
+        say(ax, NOTHING)
+    else:
+        sns.heatmap(
+            shown,
+            ax=ax,
+            **_colours(known),
+            annot=True,
+            fmt=".2f",
+            annot_kws={"size": 5.8},
+            linewidths=0.4,
+            cbar_kws={"label": "SRCC, higher is better" if body > 2 else "SRCC", "shrink": 0.9},
+        )
+        ax.set(xlabel="", ylabel="")
+        ax.tick_params(length=0, labeltop=True, labelbottom=False)
+        ax.tick_params(axis="x", rotation=90)
+        ax.tick_params(axis="y", rotation=0)
+    set_title(figure, title)
+    return figure
+
+
+def _colours(values: np.ndarray) -> dict[str, object]:
+    """Limits and map for `values`: around zero if both signs are there, from the smallest to the largest if not."""
+    low, high = float(values.min()), float(values.max())
+    if low < 0 < high:
+        reach = max(-low, high)
+        return {"vmin": -reach, "vmax": reach, "center": 0, "cmap": "vlag_r"}
+    if high - low < 0.05:
+        low, high = low - 0.025, high + 0.025
+    return {"vmin": low, "vmax": high, "cmap": "YlGnBu" if high > 0 else "YlOrRd_r"}

@@ -1,0 +1,1 @@
+"""Notebooks run by papermill, what they conclude, and the page that binds them."""

@@ -1,0 +1,1 @@
+"""What a score table says: correlations, intervals, tests, the choice of a layer. No torch."""

@@ -1,0 +1,300 @@
+"""A leaderboard over runs: datasets side by side, one row per backbone and distance, grouped by the label of its weights.
+
+A dataset is what it holds, its name is for people: `dataset_identity`. Two of one name are two columns, whose names tell them apart.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from fmiqa_utils.console import BOLD
+from fmiqa_utils.datasets.folder import first_few
+from fmiqa_utils.datasets.registry import OWN_TABLE
+from fmiqa_utils.errors import InputError, printable
+from fmiqa_utils.files.csv_export import csv_text
+from fmiqa_utils.files.storage import write_atomically
+from fmiqa_utils.scores.runs import UNREADABLE, Run, load_run, short_name
+from fmiqa_utils.scores.shards import digest, digest_rows
+from fmiqa_utils.statistics.against_embedding import GROUP, layer_choice
+from fmiqa_utils.statistics.correlation import correlation_table
+
+STATISTICS = ["srcc", "srcc_lo", "srcc_hi", "plcc", "plcc_fit4", "krcc", "srcc_within"]
+COLUMNS = [
+    "dataset",
+    "dataset_id",
+    "runs",
+    "weights",
+    "backbone",
+    "normalize",
+    "precision",
+    "features",
+    "distance",
+    "variant",
+    "feature",
+    "n",
+    "n_refs",
+    "n_failed",
+]
+KEYS = ["weights", "backbone", "normalize", "precision", "features", "distance", "variant"]
+EQUAL = 6  # decimals to which two runs must agree to count as one
+LEARNED = ("lpips", "dists")  # baselines with weights of their own
+LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    | {
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "–": "--",
+        "\x02": r"\textbf{",
+        "\x03": "}",
+    }
+)
+MARKDOWN = str.maketrans(
+    {c: f"\\{c}" for c in "\\`*|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\x02": "**", "\x03": "**"}
+)
+CAPTION = (
+    "SRCC with 95 % interval over references. Best in bold, per dataset and weights. "
+    "The best block (#, from 0) was chosen on the same images; "
+    "its lead over the embedding for references that had no part in the choice is in the CSV file."
+)
+T = TypeVar("T")
+
+
+class _Held(NamedTuple):
+    """Which dataset a run holds."""
+
+    identity: str
+    dataset: str
+    source: str  # of its labels
+    run: str
+
+
+def leaderboard(runs: Iterable[Run], *, n_resamples: int = 1000) -> pd.DataFrame:
+    """Every whole-model value, embedding, best block and baseline of `runs`, best first within dataset and weights.
+
+    Columns: `COLUMNS` (dataset: a name of its own for each content; dataset_id: `dataset_identity`; runs: which runs say so; features: all
+    layers, best block, embedding or image; feature: the column of the score table), `STATISTICS`, and for best blocks apparent_lead and
+    held_out_lead with lead_lo, lead_hi (`contrasts.layer_choice`). Runs that agree to `EQUAL` decimals share a row; where they do not,
+    each has its own. Raises InputError for no run.
+    """
+    return joined([rows_of(run, n_resamples=n_resamples) for run in runs])
+
+
+def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The leaderboard of several runs from what `rows_of` gives for each. Raises InputError for no table."""
+    if not tables:
+        raise InputError("there is no run to compare: fmiqa extract makes one.")
+    table = pd.concat(tables, ignore_index=True)
+    held = table[["dataset_id", "dataset", "label_source", "runs"]].drop_duplicates()
+    names = _dataset_names([_Held(*row) for row in held.itertuples(index=False)])
+    table = table.assign(dataset=table["dataset_id"].map(names)).drop(columns="label_source")
+    table = _agreed(table)
+    order = table.assign(untrained=table["weights"] == "untrained", top=-table["srcc"])
+    order = order.sort_values(["dataset", "untrained", "weights", "top"], kind="stable")
+    return table.loc[order.index].reset_index(drop=True)
+
+
+def _agreed(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of several runs that say the same become one, named by all of them.
+
+    Baselines stand beside every backbone: where one lost pairs, the fullest counts.
+    """
+    keys = ["dataset", *KEYS]
+    most = table.groupby(keys)["n"].transform("max")
+    table = table[(table["backbone"] != "baseline") | (table["n"] == most)]
+    rounded = table.assign(srcc=table["srcc"].round(EQUAL), plcc=table["plcc"].round(EQUAL))
+    same = [*keys, "n", "srcc", "plcc"]
+    runs = rounded.groupby(same, dropna=False)["runs"].transform(
+        lambda names: ", ".join(dict.fromkeys(names))
+    )
+    return table.assign(runs=runs)[~rounded.duplicated(same)]
+
+
+def dataset_identity(run: Run) -> str:
+    """What a run's dataset holds, as twelve hexadecimal digits: its name, its pairs, their references and their labels turned to quality.
+
+    Of the user's own tables (csv:PATH) also where the images are, since file names recur. Not in it: the order of the rows, distortions
+    and levels, and where a published dataset is kept.
+    """
+    columns = ["pair_id", "ref", "quality"]
+    if run.dataset.startswith(OWN_TABLE):
+        columns += [c for c in ("ref_path", "dist_path") if c in run.pairs]
+    rows = run.pairs[columns].sort_values("pair_id", kind="stable")
+    return digest(run.dataset, digest_rows(rows))[:12]
+
+
+def _dataset_names(held: Sequence[_Held]) -> dict[str, str]:
+    """{identity: a name that no other has}: the dataset's, and where two differ under it the file of their labels or else their runs."""
+    names: dict[str, str] = {}
+    for dataset in dict.fromkeys(h.dataset for h in held):
+        runs: dict[str, list[str]] = {}
+        for h in held:
+            if h.dataset == dataset:
+                runs.setdefault(h.identity, []).append(h.run)
+        sources = {h.identity: h.source for h in held if h.dataset == dataset}
+        by_source = len(set(sources.values())) == len(sources)
+        for identity, own in runs.items():
+            word = sources[identity] if by_source else f"run{'s' * (len(own) > 1)} {first_few(own)}"
+            name = dataset if len(runs) == 1 else f"{dataset} ({word})"
+            names[identity] = name if name not in names.values() else f"{name} #{identity}"
+    return names
+
+
+def read_each(names: Sequence[str], use: Callable[[Run], T]) -> tuple[list[T], list[str]]:
+    """`use` of every run that can be read, and a sentence for every other: one damaged run spoils no overview."""
+    found: list[T] = []
+    left_out: list[str] = []
+    for name in names:
+        try:
+            found.append(use(load_run(name)))
+        except UNREADABLE as error:
+            said = (
+                str(error)
+                if isinstance(error, InputError | OSError)
+                else f"its files are damaged ({error!r})."
+            )
+            left_out.append(printable(f"The run {name} is left out: {said}"))
+    return found, left_out
+
+
+def rows_of(run: Run, *, n_resamples: int = 1000) -> pd.DataFrame:
+    """The leaderboard's rows of one run, for `joined`: its columns and label_source; `dataset` and `runs` are its own names."""
+    sources = run.pairs["label_source"].iloc[0] if "label_source" in run.pairs else ""
+    table = _rows(run, n_resamples).assign(
+        dataset=printable(run.dataset),
+        dataset_id=dataset_identity(run),
+        label_source=printable(str(sources)),
+        runs=printable(run.name),
+    )
+    precisions = {tuple(m[k] for k in GROUP): m["precision"] for m in run.manifests}
+    groups = table[GROUP].itertuples(index=False, name=None)
+    table["precision"] = [precisions.get(tuple(map(str, group)), "none") for group in groups]
+    for key in KEYS:
+        table[key] = table[key].astype(str).map(printable)
+    baseline, learned = table["features"] == "image", table["distance"].isin(LEARNED)
+    table.loc[baseline & ~learned, "weights"] = "none (classic metric)"
+    table.loc[baseline & learned, "weights"] = "learned metric"
+    return table
+
+
+def _rows(run: Run, n_resamples: int) -> pd.DataFrame:
+    scores = run.scores[run.scores["transform"] == "none"]
+    table = correlation_table(scores, run.pairs, n_resamples=n_resamples)
+    table = table.assign(is_block=[isinstance(f, int) for f in table["feature"]])
+    whole = table[~table["is_block"]]
+    names = {"joint": "all layers", "embedding": "embedding", "image": "image"}
+    whole = whole.assign(features=whole["feature"].map(names))
+    blocks = table[table["is_block"]].dropna(subset="srcc")  # undefined where all labels are equal
+    chosen = blocks.groupby([*GROUP, "distance", "variant"], observed=True)["srcc"].idxmax()
+    best = table.loc[chosen].assign(features="best block")
+    best = best.merge(_leads(run, best), on=[*GROUP, "distance", "variant"], how="left")
+    leads = ["apparent_lead", "held_out_lead", "lead_lo", "lead_hi"]
+    both = pd.concat([whole.reindex(columns=[*whole.columns, *leads]), best], ignore_index=True)
+    return both.reindex(columns=[*COLUMNS, *STATISTICS, *leads])
+
+
+def _leads(run: Run, best: pd.DataFrame) -> pd.DataFrame:
+    """`layer_choice` of every distance and form that has a best block."""
+    forms = sorted(set(zip(best["distance"].astype(str), best["variant"].astype(str), strict=True)))
+    if run.pairs["ref"].nunique() < 2:  # nothing is left to judge a choice on
+        forms = []
+    tables = [layer_choice(run, d, v).assign(distance=d, variant=v) for d, v in forms]
+    columns = [
+        *GROUP,
+        "distance",
+        "variant",
+        "apparent_lead",
+        "held_out_lead",
+        "lead_lo",
+        "lead_hi",
+    ]
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables).rename(columns={"lower": "lead_lo", "upper": "lead_hi"})[columns]
+
+
+def side_by_side(table: pd.DataFrame, bold: str = "**{}**") -> pd.DataFrame:
+    """The leaderboard with a column of "SRCC [lo, hi]" per dataset, the best per dataset and weights put into `bold`.
+
+    The column precision is there where it differs, the column runs where two runs say different things of the same.
+    """
+    best = table.groupby(["dataset", "weights"])["srcc"].transform("max")
+    cells = [
+        _cell(row, bold if row["srcc"] == top else "{}")
+        for (_, row), top in zip(table.iterrows(), best, strict=True)
+    ]
+    place = table.groupby(["dataset", "weights"])["srcc"].rank(
+        ascending=False
+    )  # within what is compared at all
+    keys = [*KEYS, "runs"]
+    table = table.assign(place=place, cell=cells, runs=_where_they_differ(table))
+    wide = table.assign(mean=-table.groupby(keys)["place"].transform("mean"))
+    wide = wide.pivot(index=[*keys, "mean"], columns="dataset", values="cell").fillna("–").reset_index()
+    wide = wide.assign(untrained=wide["weights"] == "untrained", top=-wide["mean"])
+    wide = wide.sort_values(["untrained", "weights", "top"]).drop(columns=["untrained", "top", "mean"])
+    shown = wide.assign(backbone=wide["backbone"].map(short_name)).rename_axis(columns=None)
+    needless = [] if (wide["runs"] != "").any() else ["runs"]
+    if wide.loc[wide["backbone"] != "baseline", "precision"].nunique() < 2:
+        needless.append("precision")
+    return shown.drop(columns=needless).reset_index(drop=True)
+
+
+def _where_they_differ(table: pd.DataFrame) -> pd.Series:
+    """The runs of every row that is not the only one of its dataset and kind, each time another text; "" for all other rows."""
+    keys = ["dataset", *KEYS]
+    runs = table["runs"].where(table.duplicated(keys, keep=False), "")
+    again = table.assign(runs=runs).groupby([*keys, "runs"]).cumcount()
+    return runs + np.where(again > 0, " (" + (again + 1).astype(str) + ")", "")
+
+
+def _cell(row: pd.Series, bold: str) -> str:
+    number = bold.format(f"{row['srcc']:.3f}")
+    known = row["srcc_lo"] == row["srcc_lo"]  # NaN: one reference has no interval
+    interval = f" [{row['srcc_lo']:.3f}, {row['srcc_hi']:.3f}]" if known else ""
+    block = f" #{row['feature']}" if row["features"] == "best block" else ""
+    return number + interval + block
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """The leaderboard as a Markdown table; nothing that a name holds is markup or HTML."""
+    wide = side_by_side(table, bold=BOLD)
+    lines = [
+        [_markdown(c) for c in line] for line in [list(wide.columns), *wide.astype(str).to_numpy().tolist()]
+    ]
+    lines.insert(1, ["---"] * wide.shape[1])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{CAPTION}\n"
+
+
+def _markdown(text: str) -> str:
+    return text.translate(MARKDOWN).replace("](", "]\\(")
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """The leaderboard as a LaTeX table (package booktabs), a rule between labels of weights; nothing that a name holds is a command."""
+    wide = side_by_side(table, bold=BOLD)
+    lines, weights = [], wide["weights"].iloc[0]
+    for row in wide.astype(str).to_numpy().tolist():
+        if row[0] != weights:
+            lines.append(r"\midrule")
+            weights = row[0]
+        lines.append(" & ".join(_latex(v) for v in row) + r" \\")
+    head = " & ".join(_latex(str(c)) for c in wide.columns)
+    body = "\n".join(lines)
+    columns = "l" * wide.shape[1]
+    return f"% {CAPTION}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+
+
+def _latex(text: str) -> str:
+    escaped = text.translate(LATEX)
+    return re.sub(r"^([\[*])", r"{\1}", escaped)  # after a row's end these two would belong to it
+
+
+def save_leaderboard(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write leaderboard.csv (everything), .md and .tex (side by side) into `folder`; returns their paths."""
+    texts = {"csv": csv_text(table), "md": to_markdown(table), "tex": to_latex(table)}
+    return [write_atomically(folder / f"leaderboard.{kind}", text.encode()) for kind, text in texts.items()]
