@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from fmiqa_utils.notes import UNTRAINED_NOTE
-
 if TYPE_CHECKING:
     import pandas as pd
 
+UNTRAINED_NOTE = "UNTRAINED stand-in weights: these numbers show the machinery at work, they say nothing about foundation models."
+UNTRAINED_TAG = "untrained weights"  # once the sentence has been said
 # a pipe or a file has no width to wrap to, unless $COLUMNS gives it one
 WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 out = Console(width=WIDE, markup=False, emoji=False)

@@ -1,7 +1,7 @@
 """The one exception that a user's own input can cause."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -24,7 +24,13 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def near(name: str, known: Sequence[str]) -> str:
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def near(name: str, known: Iterable[str]) -> str:
     """`name`'s closest matches among `known`, as the end of an error sentence."""
+    known = list(known)
     matches = get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(matches)}?" if matches else f"known: {', '.join(known)}."

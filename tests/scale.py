@@ -22,9 +22,9 @@ import torch
 from fmiqa_utils.datasets.images import file_facts
 from fmiqa_utils.extraction.chunk import Chunk, ChunkResult, _rows
 from fmiqa_utils.extraction.engines.base import Done, save_chunk
+from fmiqa_utils.extraction.extract import score_pairs
 from fmiqa_utils.extraction.plan import plan
 from fmiqa_utils.extraction.resume import Kept
-from fmiqa_utils.extraction.run import run
 from fmiqa_utils.extraction.scorer import Settings
 from fmiqa_utils.scores.shards import VERIFIED, images_stamp, read_manifest, read_scores, write_shard
 
@@ -90,9 +90,9 @@ def engine(scorer: Any) -> Any:
 
 def fill(folder: Path, pairs: pd.DataFrame, backbones: int) -> None:
     """Simulated shards of so many backbones; those after the first are the first's under another name."""
-    run(pairs, simulated(0), folder / "b0", engine=engine(simulated(0)))
+    score_pairs(pairs, simulated(0), folder / "b0", engine=engine(simulated(0)))
     for b in range(1, backbones):
-        run(pairs, simulated(b), folder / f"b{b}", engine=renamed(folder / "b0", simulated(b)))
+        score_pairs(pairs, simulated(b), folder / f"b{b}", engine=renamed(folder / "b0", simulated(b)))
 
 
 def renamed(first: Path, scorer: Any) -> Any:

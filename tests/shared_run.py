@@ -8,9 +8,10 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from fmiqa_utils.datasets.tables import load_pairs
+from fmiqa_utils.extraction.extract import extract_run
 from fmiqa_utils.extraction.scorer import Settings
 from fmiqa_utils.scores.run_names import run_parts
-from fmiqa_utils.scores.runs import extract_run, save_run
+from fmiqa_utils.scores.runs import save_run
 
 NAME = "everything"
 MODELS = ("timm:vit_tiny_patch16_224", "timm:resnet10t")  # twelve blocks, and five maps

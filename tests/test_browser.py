@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from pictures import pairs_of, write_pairs
 
+from fmiqa_utils.extraction.extract import extract_run
 from fmiqa_utils.extraction.scorer import Settings
 from fmiqa_utils.paths import project_root
 from fmiqa_utils.report.page import write_index, write_page
-from fmiqa_utils.scores.runs import extract_run, load_run
+from fmiqa_utils.scores.runs import load_run
 
 pytestmark = pytest.mark.browser
 ARTIFACTS = project_root() / "test-artifacts"
@@ -39,7 +40,7 @@ def executed(folder: Path) -> Path:
     """A small executed notebook with a figure and a table that is out of order."""
     from matplotlib.figure import Figure
 
-    from fmiqa_utils.figures import pairs as figures
+    from fmiqa_utils import figures
 
     figure = Figure(figsize=(6.4, 2))
     figure.subplots().plot([1, 2, 3])
@@ -120,7 +121,7 @@ FORMULAS = {
 @pytest.mark.usefixtures("run")
 def test_a_table_of_hostile_names(browser, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Nothing in a name runs, neither in the browser nor in the spreadsheet that opens the download."""
-    from fmiqa_utils.figures import pairs as figures
+    from fmiqa_utils import figures
 
     cell = nbformat.v4.new_code_cell("")
     shown = figures.table(pd.DataFrame({"name": list(FORMULAS), "value": "x"})).data

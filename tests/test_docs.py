@@ -14,14 +14,16 @@ from PIL import Image
 
 from fmiqa_utils.backbones.windows import window_boxes, window_starts
 from fmiqa_utils.datasets import transforms
+from fmiqa_utils.datasets.layouts import TID2013_TYPES
 from fmiqa_utils.datasets.registry import DATASETS
 from fmiqa_utils.datasets.tables import PAIR_COLUMNS
-from fmiqa_utils.demo.distortions import TYPES
+from fmiqa_utils.datasets.transforms import TRANSFORMS
 from fmiqa_utils.demo.photographs import PHOTOGRAPHS
 from fmiqa_utils.distances.baselines import BASELINES, THROUGH_PYIQA, psnr
 from fmiqa_utils.distances.forms import DIRECTIONS, DISTANCES, VARIANTS, distances, pad_to_eight
 from fmiqa_utils.distances.kernels import l2_weight
-from fmiqa_utils.extraction import run as extract
+from fmiqa_utils.distances.table import orientation
+from fmiqa_utils.extraction import extract
 from fmiqa_utils.loda.data import TEST_CROPS, TRAIN_CROPS
 from fmiqa_utils.loda.evaluate import agreement
 from fmiqa_utils.loda.model import Learner, plcc_loss
@@ -33,11 +35,10 @@ from fmiqa_utils.scores.runs import Run
 from fmiqa_utils.statistics import against_embedding as contrasts
 from fmiqa_utils.statistics import leaderboard as compare
 from fmiqa_utils.statistics import psychometrics
-from fmiqa_utils.statistics.correlation import KEYS, correlation_table, orientation
+from fmiqa_utils.statistics.correlation import KEYS, correlation_table
 from fmiqa_utils.statistics.layer_selection import nested_selection
 from fmiqa_utils.statistics.paired_tests import difference_table
 from fmiqa_utils.statistics.robustness import relative_change, robustness_table
-from fmiqa_utils.vocabulary import LARGEST, TRANSFORM_KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
@@ -173,9 +174,9 @@ def test_every_baseline_has_its_entry_and_orientation() -> None:
 
 
 def test_every_transform_has_its_entry() -> None:
-    assert {row[0].strip("`") for row in rows("Transforms")} == {f"{kind}-p" for kind in TRANSFORM_KINDS}
+    assert {row[0].strip("`") for row in rows("Transforms")} == {f"{kind}-p" for kind in TRANSFORMS}
     assert "0 to 100 % and 0 to 360 degrees" in section("Transforms")
-    assert LARGEST == {"tra": 100, "sca": 100, "rot": 360}
+    assert {kind: entry.most for kind, entry in TRANSFORMS.items()} == {"tra": 100, "sca": 100, "rot": 360}
 
 
 def test_every_dataset_has_its_entry() -> None:
@@ -184,7 +185,7 @@ def test_every_dataset_has_its_entry() -> None:
     assert list(table) == list(DATASETS)
     for name, (count, label, better, *_) in table.items():
         known = DATASETS[name]
-        size = len(PHOTOGRAPHS) * len(TYPES) * 5 if name == "demo" else known.rows
+        size = len(PHOTOGRAPHS) * len(TID2013_TYPES) * 5 if name == "demo" else known.rows
         assert count == ("not fixed" if size is None else f"{size:,}")
         assert (label.split()[0], better) == (kinds[known.label_kind], known.direction)
         bounds = re.search(r"\d+–\d+", label)
@@ -371,6 +372,6 @@ def test_the_splits_of_loda_are_what_is_said() -> None:
 
 
 def test_numbers_of_the_demo() -> None:
-    text = f"{len(PHOTOGRAPHS)} photographs × {len(TYPES)} types × 5 levels = 840 pairs"
+    text = f"{len(PHOTOGRAPHS)} photographs × {len(TID2013_TYPES)} types × 5 levels = 840 pairs"
     assert text in section("Demo labels")
-    assert len(PHOTOGRAPHS) * len(TYPES) * 5 == 840
+    assert len(PHOTOGRAPHS) * len(TID2013_TYPES) * 5 == 840

@@ -16,9 +16,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from shared_run import KINDS, LEVELS, MODELS, NAME, NORMALIZE, SIZES, TRANSFORMS, UNREADABLE, make_run
 
-from fmiqa_utils import vocabulary
+from fmiqa_utils.backbones import catalogue
 from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.datasets.registry import DATASETS, DIRECTIONS
+from fmiqa_utils.datasets.transforms import TRANSFORM_EXAMPLES
+from fmiqa_utils.distances import table as measures
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda.chapter import preset
 from fmiqa_utils.paths import notebooks_root
@@ -313,15 +315,14 @@ OFFERS: dict[str, dict[str, Offer]] = {
     },
 }
 WORDS = {  # what a comment may offer: every word that an option of the package may hold
-    *vocabulary.DISTANCES,
-    *vocabulary.VARIANTS,
-    *vocabulary.NORMALIZE,
-    *vocabulary.PRECISIONS,
-    *vocabulary.SMALL_IMAGES,
-    *vocabulary.BASELINES,
-    *vocabulary.THROUGH_PYIQA,
-    *vocabulary.TRANSFORM_EXAMPLES,
-    *vocabulary.WEIGHTS,
+    *measures.DISTANCES,
+    *measures.VARIANTS,
+    *catalogue.NORMALIZE,
+    *catalogue.PRECISIONS,
+    *catalogue.SMALL_IMAGES,
+    *measures.BASELINES,
+    *TRANSFORM_EXAMPLES,
+    *catalogue.WEIGHTS,
     *DATASETS,
     *DIRECTIONS,
     *(
@@ -502,10 +503,10 @@ def check_arrived(run: Any, name: str, value: object) -> None:
     if name in ("precision", "normalize"):
         assert manifest[name] == value
     elif name == "distances":
-        wanted = vocabulary.chosen_distances(str(value))
+        wanted = measures.chosen_distances(str(value))
         assert set(wanted) <= set(scores["distance"]) <= {*wanted, "cos", "psnr", "ssim"}
     elif name == "variants":
-        assert tuple(settings["variants"]) == vocabulary.chosen_variants(str(value))
+        assert tuple(settings["variants"]) == measures.chosen_variants(str(value))
     elif name == "baselines":
         assert set(settings["baselines"]) == {"psnr", "ssim", *str(value).split(",")}
     elif name == "transforms":

@@ -20,10 +20,11 @@ from PIL import Image
 
 from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.extraction.extract import extract_run
 from fmiqa_utils.extraction.scorer import Settings
 from fmiqa_utils.report.notebooks import run_notebook
 from fmiqa_utils.report.pipeline import make_report
-from fmiqa_utils.scores.runs import extract_run, load_run
+from fmiqa_utils.scores.runs import load_run
 from fmiqa_utils.statistics.leaderboard import leaderboard
 
 NOBODY = 65534

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 from fmiqa_utils.errors import InputError, near
 
+WINDOW = 224  # px, the input of every backbone and the least side of an image
+NORMALIZE = ("none", "model")
+PRECISIONS = ("fp32", "bf16", "fp16")
+SMALL_IMAGES = ("error", "resize", "pad")  # what happens to an image under `WINDOW`
+WEIGHTS = ("pretrained", "untrained", "auto")  # or a state-dict file
+
 Moments = tuple[float, float, float]  # of R, G and B, for values in [0, 1]
 
 

@@ -9,12 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmiqa_utils.backbones.catalogue import BACKBONES, BackboneInfo, family_of, refuse_unknown
+from fmiqa_utils.backbones.catalogue import (
+    BACKBONES,
+    NORMALIZE,
+    PRECISIONS,
+    WINDOW,
+    BackboneInfo,
+    family_of,
+    refuse_unknown,
+)
 from fmiqa_utils.backbones.features import Features, reader_for
 from fmiqa_utils.backbones.hub import resolve_weights
 from fmiqa_utils.backbones.weights import adopt_weights, stand_in_weights, state_sha256
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.vocabulary import NORMALIZE, PRECISIONS, WINDOW
 
 DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmiqa_utils.errors import InputError
+from fmiqa_utils.errors import InputError, first_line
 from fmiqa_utils.files.regular import check_regular, open_regular
 
 MAX_BYTES = 2**36  # of a weights file: 64 GiB
@@ -100,7 +100,9 @@ def read_state(file: str) -> dict[str, Tensor]:
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{Path(file).name} is not a readable weights file ({_line(error)}).") from error
+        raise InputError(
+            f"{Path(file).name} is not a readable weights file ({first_line(error)[:160]})."
+        ) from error
     except Exception as error:  # pickle.UnpicklingError and its kin: anything torch refuses to unpickle
         raise InputError(
             f"{Path(file).name} holds more than tensors, and loading it would run its code: save its state_dict() instead."
@@ -175,12 +177,10 @@ def _resample(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         return dict(resample(state, model))
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         shapes = f"{list(state['pos_embed'].shape)}, not {list(own['pos_embed'].shape)}"
-        raise InputError(f"pos_embed is {shapes}, and cannot be resampled ({_line(error)}).") from error
+        raise InputError(
+            f"pos_embed is {shapes}, and cannot be resampled ({first_line(error)[:160]})."
+        ) from error
 
 
 def _few(keys: list[str]) -> str:
     return f"{len(keys)} keys ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})" if keys else "none"
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fmiqa_utils.backbones.catalogue import SMALL_IMAGES, WINDOW
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.vocabulary import SMALL_IMAGES, WINDOW
 
 WINDOWS_VERSION = 1  # part of every shard's key: raise it when windows are cut, resized or padded otherwise
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmiqa_utils.backbones.catalogue import PRECISIONS
 from fmiqa_utils.cli.options import (
     Dataset,
     Device,
@@ -21,12 +22,12 @@ from fmiqa_utils.cli.options import (
     refuse_dataset,
     words,
 )
-from fmiqa_utils.console import short, show, tell, warn
+from fmiqa_utils.console import UNTRAINED_NOTE, short, show, tell, warn
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.files.storage import write_atomically
-from fmiqa_utils.notes import UNTRAINED_NOTE
+from fmiqa_utils.loda.options import BATCH_NORM, N_SPLITS, PROTOCOLS
 from fmiqa_utils.progress import Update, progress_bar
-from fmiqa_utils.vocabulary import BATCH_NORM, N_SPLITS, PRECISIONS, PROTOCOLS, once, split_names
+from fmiqa_utils.words import once, split_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -419,7 +420,7 @@ def _images(
 
 def _device(name: str) -> str:
     """The device in torch's words. Raises InputError for one that is not there."""
-    from fmiqa_utils.extraction.provenance import pick_device
+    from fmiqa_utils.backbones.device import pick_device
 
     return str(pick_device(name))
 

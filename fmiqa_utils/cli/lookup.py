@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fmiqa_utils.backbones.catalogue import BACKBONES
+from fmiqa_utils.backbones.catalogue import BACKBONES, WINDOW
 from fmiqa_utils.cli.options import (
     Device,
     Direction,
@@ -30,7 +30,6 @@ from fmiqa_utils.cli.options import (
 from fmiqa_utils.console import BOLD, brief, say, short, show, show_rows, tell, warn
 from fmiqa_utils.datasets.registry import DATASETS, OWN_TABLE
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.vocabulary import WINDOW
 
 app = typer.Typer()
 datasets_app = typer.Typer(help="The image-quality datasets this suite reads.", invoke_without_command=True)
@@ -114,7 +113,8 @@ def compare(
     with progress_bar("runs") as update:
         update("leaderboard", 0, 0)
         from fmiqa_utils.files.storage import check_room
-        from fmiqa_utils.scores.runs import known_runs, load_run
+        from fmiqa_utils.scores.run_names import known_runs
+        from fmiqa_utils.scores.runs import load_run
         from fmiqa_utils.statistics.leaderboard import leaderboard, read_each, save_leaderboard, side_by_side
 
         folder = output or figures_root() / "compare"
@@ -147,9 +147,9 @@ def bench(
     """What the sweep costs beside the bare model on this machine, and how long the datasets would take."""
     refuse_models(backbone)
 
+    from fmiqa_utils.backbones.device import pick_device
     from fmiqa_utils.extraction.bench import bench as run
     from fmiqa_utils.extraction.bench import save_bench
-    from fmiqa_utils.extraction.provenance import pick_device
 
     result = run(
         backbone,

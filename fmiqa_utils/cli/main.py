@@ -49,11 +49,20 @@ from fmiqa_utils.cli.options import (
     refuse_dataset,
     refuse_models,
 )
-from fmiqa_utils.console import readable_anywhere, say, short, show, tell, warn, warn_untrained
+from fmiqa_utils.console import (
+    UNTRAINED_NOTE,
+    readable_anywhere,
+    say,
+    short,
+    show,
+    tell,
+    warn,
+    warn_untrained,
+)
+from fmiqa_utils.distances.table import USUAL, chosen_distances, chosen_variants
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.notes import UNTRAINED_NOTE
 from fmiqa_utils.scores.run_names import default_run
-from fmiqa_utils.vocabulary import USUAL, chosen_distances, chosen_variants, split_names
+from fmiqa_utils.words import split_names
 
 app = typer.Typer(
     help="What vision foundation models see when an image is distorted: extract features, correlate, report.",
@@ -104,12 +113,13 @@ def extract(
     refuse_dataset(dataset, labels, direction)
     refuse_models(backbone)
 
+    from fmiqa_utils.backbones.device import pick_device
     from fmiqa_utils.datasets.tables import load_pairs
     from fmiqa_utils.distances.baselines import choose_baselines
-    from fmiqa_utils.extraction.provenance import pick_device
+    from fmiqa_utils.extraction.choices import choose
+    from fmiqa_utils.extraction.extract import extract_run
     from fmiqa_utils.extraction.scorer import Settings
     from fmiqa_utils.progress import progress_bar
-    from fmiqa_utils.scores.runs import choose, extract_run
 
     pick_device(device)
     settings = Settings(
@@ -192,8 +202,8 @@ def report(
 
     with progress_bar("notebooks") as update:
         update("report", 0, 0)
+        from fmiqa_utils.extraction.choices import choose
         from fmiqa_utils.report.pipeline import make_report
-        from fmiqa_utils.scores.runs import choose
 
         if dataset == "demo":
             _build_demo()
@@ -245,8 +255,8 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per pair, one per line.")] = False,
 ) -> None:
     """Distance between a distorted image and its reference, in every layer of a backbone."""
+    from fmiqa_utils.backbones.device import pick_device
     from fmiqa_utils.backbones.load import load_backbone
-    from fmiqa_utils.extraction.provenance import pick_device
     from fmiqa_utils.extraction.scorer import Scorer, Settings
     from fmiqa_utils.extraction.single import find_files, score_files
 

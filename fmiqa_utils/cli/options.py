@@ -13,35 +13,35 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from fmiqa_utils.backbones.catalogue import BACKBONES, OTHERS, refuse_unknown
+from fmiqa_utils.backbones.catalogue import (
+    BACKBONES,
+    NORMALIZE,
+    OTHERS,
+    PRECISIONS,
+    SMALL_IMAGES,
+    WEIGHTS,
+    refuse_unknown,
+)
 from fmiqa_utils.datasets.registry import DATASETS, DIRECTIONS, OWN_TABLE, known, table_of
 from fmiqa_utils.datasets.registry import refuse_kind as refuse_kind
 from fmiqa_utils.datasets.registry import refuse_label_options as refuse_label_options
-from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.files.regular import check_regular
-from fmiqa_utils.scores.run_names import known_runs, refuse_unknown_run
-from fmiqa_utils.vocabulary import (
+from fmiqa_utils.datasets.transforms import TRANSFORM_EXAMPLES, chosen_transforms, parse_transform
+from fmiqa_utils.distances.table import (
     BASELINES,
     DISTANCES,
-    FROZEN_WEIGHTS,
-    NORMALIZE,
-    PRECISIONS,
-    SMALL_IMAGES,
     THROUGH_PYIQA,
-    TRANSFORM_EXAMPLES,
+    USUAL_BASELINES,
     VARIANTS,
-    WEIGHTS,
     chosen_baselines,
     chosen_distances,
-    chosen_transforms,
     chosen_variants,
-    once,
-    one_of,
-    parse_transform,
-    some_of,
-    split_names,
     without_pyiqa,
 )
+from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.files.regular import check_regular
+from fmiqa_utils.loda.options import FROZEN_WEIGHTS
+from fmiqa_utils.scores.run_names import known_runs, refuse_unknown_run
+from fmiqa_utils.words import once, one_of, some_of, split_names
 
 V = TypeVar("V", str, Path)
 N = TypeVar("N", int, float)
@@ -242,9 +242,9 @@ _TRANSFORM_PAIRS = typer.Option(
     help="Pairs scored under the transforms, evenly spaced; 0: all.", callback=at_least(0)
 )
 _BASELINES = typer.Option(
-    help=f"{' and '.join(BASELINES)} always; all, or any of {', '.join(THROUGH_PYIQA)} (extra baselines: pyiqa).",
+    help=f"{' and '.join(USUAL_BASELINES)} always; all, or any of {', '.join(THROUGH_PYIQA)} (extra baselines: pyiqa).",
     callback=checked(check_baselines),
-    autocompletion=by_commas("all", *BASELINES, *THROUGH_PYIQA),
+    autocompletion=by_commas("all", *BASELINES),
 )
 _NORMALIZE = typer.Option(
     help="none (as published) or model (the model's own mean and std).",

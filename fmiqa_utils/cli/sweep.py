@@ -30,15 +30,10 @@ from fmiqa_utils.cli.options import (
 )
 from fmiqa_utils.console import BOLD, say, short, show, tell, warn_untrained
 from fmiqa_utils.datasets.registry import OWN_TABLE
+from fmiqa_utils.distances.table import USUAL, chosen_distances, chosen_variants
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.vocabulary import (
-    ENGINES,
-    USUAL,
-    chosen_distances,
-    chosen_variants,
-    refuse_gpus,
-    split_names,
-)
+from fmiqa_utils.extraction.engines.choice import ENGINES, refuse_gpus
+from fmiqa_utils.words import split_names
 
 app = typer.Typer()
 

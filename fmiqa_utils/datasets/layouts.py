@@ -13,7 +13,6 @@ import pandas as pd
 from fmiqa_utils.datasets.csv_tables import finite, read_pairs_csv, read_rows
 from fmiqa_utils.datasets.folder import Folder, first_few
 from fmiqa_utils.datasets.label_files import mat, text_table, workbook
-from fmiqa_utils.demo.distortions import TYPES as TID2013_TYPES
 from fmiqa_utils.errors import InputError
 
 LIVE_FOLDERS = {  # in the order of the label files' 982 columns
@@ -34,6 +33,38 @@ CSIQ_TYPES = {  # dst_type in the workbook: folder, its spelling in file names, 
     "jpeg": ("jpeg", "JPEG", "JPEG"),
     "jpeg 2000": ("jpeg2000", "jpeg2000", "JPEG 2000"),
 }
+
+TID2013_TYPES = dict(
+    enumerate(
+        [
+            "additive Gaussian noise",
+            "noise stronger in colour",
+            "spatially correlated noise",
+            "masked noise",
+            "high-frequency noise",
+            "impulse noise",
+            "quantisation",
+            "Gaussian blur",
+            "denoising",
+            "JPEG",
+            "JPEG 2000",
+            "JPEG transmission errors",
+            "JPEG 2000 transmission errors",
+            "non-eccentricity pattern noise",
+            "local block-wise distortion",
+            "mean shift",
+            "contrast change",
+            "colour saturation change",
+            "multiplicative Gaussian noise",
+            "comfort noise",
+            "lossy compression of noisy images",
+            "colour quantisation with dither",
+            "chromatic aberration",
+            "sparse sampling and reconstruction",
+        ],
+        start=1,
+    )
+)
 
 KADID_TYPES = [  # types 01 … 25
     "Gaussian blur",

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.vocabulary import WINDOW
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fmiqa_utils.datasets.folder import Folder
 
-MIN_SIDE = WINDOW  # px
+MIN_SIDE = 224  # px, the window of the backbones
 DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which label of a CSV is better: its label_kind
 OWN_TABLE = "csv:"  # before the path of a user's own table
 

@@ -19,16 +19,22 @@ import pandas as pd
 from filelock import FileLock
 from PIL import Image, features
 
-from fmiqa_utils.demo import bitstreams, calibration, distortions, photographs
+from fmiqa_utils.datasets.layouts import TID2013_TYPES
+from fmiqa_utils.demo import calibration
 from fmiqa_utils.demo.calibration import Distorted, Rgb
-from fmiqa_utils.demo.distortions import KINDS, TYPES
+from fmiqa_utils.demo.distortions import KINDS
 from fmiqa_utils.demo.photographs import PHOTOGRAPHS, SIZE, reference, source
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.paths import data_root
 
 LEVELS = range(1, 6)
 SPACE = 400e6  # bytes; a whole demo takes about half
-FORMAT = 1  # of the folder; the recipe of the pixels has a hash of its own
+FORMAT = 1  # of the folder
+PIXELS_VERSION = (
+    1  # raise it when the same photograph gives other pixels; tests/extraction/test_versions.py notices
+)
+# Recipes that were hashes of the source code: they gave the pixels of version 1.
+SAME_PIXELS = ("73c040f2f637be3d889eeba8e4babf72fab7e4c51d6605f0fe65959177aa9c4a",)
 
 
 def build_demo(
@@ -67,16 +73,14 @@ def deviation_table(root: Path) -> pd.DataFrame:
         mean_deviation=("deviation", lambda d: d.abs().mean()),
         worst_deviation=("deviation", lambda d: d.loc[d.abs().idxmax()]),
     )
-    table.insert(0, "distortion", [TYPES[number] for number in table.index])
+    table.insert(0, "distortion", [TID2013_TYPES[number] for number in table.index])
     return table.reset_index()
 
 
 def _recipe() -> str:
     """A hash of everything that decides the pixels, but for the versions of the libraries."""
-    modules = [Path(module.__file__ or "") for module in (bitstreams, calibration, distortions, photographs)]
-    table = Path(__file__).parent / "tid2013_levels.csv"
-    digest = hashlib.sha256(str(FORMAT).encode())
-    for path in (*modules, table, *map(source, PHOTOGRAPHS)):
+    digest = hashlib.sha256(f"{FORMAT} {PIXELS_VERSION}".encode())
+    for path in (calibration.TABLE, *map(source, PHOTOGRAPHS)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -85,7 +89,7 @@ def _is_whole(root: Path, recipe: str) -> bool:
     """Whether `root` is this recipe's, with every file present at its recorded size."""
     manifest = _manifest(root)
     try:
-        return manifest.get("recipe") == recipe and all(
+        return manifest.get("recipe") in (recipe, *SAME_PIXELS) and all(
             (root / name).stat().st_size == size for name, size in manifest["files"].items()
         )
     except FileNotFoundError:
@@ -155,7 +159,7 @@ def _distort_all(
 ) -> list[dict[str, object]]:
     """Writes every distorted image; one row for each, with the columns of both tables."""
     rows: list[dict[str, object]] = []
-    kinds = list(product(TYPES, LEVELS))
+    kinds = list(product(TID2013_TYPES, LEVELS))
     total = len(references) * len(kinds)
     progress(0, total)
     # Threads: Pillow's codecs hold the interpreter lock, but processes would run the caller's script again.
@@ -188,7 +192,7 @@ def _row(name: str, image: Rgb, one: Distorted, type: int, level: int) -> dict[s
         "ref": f"reference_images/{name}.png",
         "dist": f"distorted_images/{name}_{type:02d}_{level}.png",
         "label": tid2013.mos,
-        "distortion": TYPES[type],
+        "distortion": TID2013_TYPES[type],
         "level": level,
         "type": type,
         "target_psnr": tid2013.psnr,
@@ -215,7 +219,7 @@ def _write_manifest(root: Path, recipe: str, seconds: float) -> None:
         "format": FORMAT,
         "label": "TID2013 population mean opinion score (0..9, higher is better) of the same type and level",
         "references": len(PHOTOGRAPHS),
-        "types": len(TYPES),
+        "types": len(TID2013_TYPES),
         "levels": len(LEVELS),
         "size": SIZE,
         "resize": "centre crop to 4:3, Pillow LANCZOS",

@@ -3,8 +3,8 @@
 import csv
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import resources
 from math import exp, inf, log, log10
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 from zlib import crc32
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fmiqa_utils.demo.distortions import KINDS, Kind, distort
 
+TABLE = Path(__file__).parent / "tid2013_levels.csv"  # what TID2013 measured
 TOLERANCE = 0.05  # dB: a search ends here
 CLOSE = 0.2  # dB: no other draw of errors is tried
 PER_IMAGE_UNDER = 1.0  # dB
@@ -44,8 +45,7 @@ class Level(NamedTuple):
 @cache
 def levels() -> dict[tuple[int, int], Level]:
     """The Level of each of TID2013's 24 types and 5 levels, by (type, level)."""
-    table = resources.files("fmiqa_utils.demo") / "tid2013_levels.csv"
-    rows = csv.DictReader(table.read_text().splitlines())
+    rows = csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines())
     return {
         (int(row["type"]), int(row["level"])): Level(*(float(row[name]) for name in Level._fields))
         for row in rows

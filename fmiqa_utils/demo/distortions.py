@@ -32,9 +32,8 @@ DRAWS = 8  # sets of transmission errors to choose from: one flipped bit can cos
 
 
 class Kind(NamedTuple):
-    """One type: what it is called, what its strength counts, and the strengths a calibration searches."""
+    """One type: how it is made, what its strength counts, and the strengths a calibration searches."""
 
-    name: str
     apply: Callable[..., Pixels]
     strength: str
     weakest: float
@@ -249,20 +248,19 @@ def _direction(level: int) -> int:
 
 
 KINDS: dict[int, Kind] = {
-    1: Kind("additive Gaussian noise", additive_noise, "standard deviation, grey levels", 0.5, 120),
-    2: Kind("noise stronger in colour", colour_noise, "standard deviation, grey levels", 0.5, 120),
-    3: Kind("spatially correlated noise", correlated_noise, "standard deviation, grey levels", 0.5, 120),
-    4: Kind("masked noise", masked_noise, "mean standard deviation, grey levels", 0.5, 200),
-    5: Kind("high-frequency noise", high_frequency_noise, "standard deviation, grey levels", 0.5, 200),
-    6: Kind("impulse noise", impulse_noise, "share of samples", 1e-5, 0.3),
-    7: Kind("quantisation", quantise, "step, grey levels", 2, 200),
-    8: Kind("Gaussian blur", blur, "standard deviation, px", 0.2, 10),
-    9: Kind("denoising", denoise, "deviation of the noise removed, grey levels", 0.5, 120),
-    10: Kind("JPEG", bitstreams.jpeg, "100 − quality", 1, 99, step=1),
-    11: Kind("JPEG 2000", bitstreams.jpeg2000, "compression ratio", 3, 2000),
-    12: Kind("JPEG transmission errors", bitstreams.jpeg_errors, "bits flipped", 1, 400, step=1, draws=DRAWS),
+    1: Kind(additive_noise, "standard deviation, grey levels", 0.5, 120),
+    2: Kind(colour_noise, "standard deviation, grey levels", 0.5, 120),
+    3: Kind(correlated_noise, "standard deviation, grey levels", 0.5, 120),
+    4: Kind(masked_noise, "mean standard deviation, grey levels", 0.5, 200),
+    5: Kind(high_frequency_noise, "standard deviation, grey levels", 0.5, 200),
+    6: Kind(impulse_noise, "share of samples", 1e-5, 0.3),
+    7: Kind(quantise, "step, grey levels", 2, 200),
+    8: Kind(blur, "standard deviation, px", 0.2, 10),
+    9: Kind(denoise, "deviation of the noise removed, grey levels", 0.5, 120),
+    10: Kind(bitstreams.jpeg, "100 − quality", 1, 99, step=1),
+    11: Kind(bitstreams.jpeg2000, "compression ratio", 3, 2000),
+    12: Kind(bitstreams.jpeg_errors, "bits flipped", 1, 400, step=1, draws=DRAWS),
     13: Kind(
-        "JPEG 2000 transmission errors",
         bitstreams.jpeg2000_errors,
         "bits flipped",
         1,
@@ -270,22 +268,15 @@ KINDS: dict[int, Kind] = {
         step=1,
         draws=DRAWS,
     ),
-    14: Kind("non-eccentricity pattern noise", displaced_patches, "patches", 1, 1000, step=1),
-    15: Kind(
-        "local block-wise distortion", flat_blocks, "grey levels from mid-grey", 1, 127.5, by_level=True
-    ),
-    16: Kind("mean shift", mean_shift, "grey levels", 1, 120, step=1, by_level=True),
-    17: Kind("contrast change", contrast, "share of contrast", 0.01, 1, by_level=True),
-    18: Kind("colour saturation change", saturation, "share of saturation", 0.01, 30),
-    19: Kind("multiplicative Gaussian noise", multiplicative_noise, "relative standard deviation", 0.005, 2),
-    20: Kind("comfort noise", comfort_noise, "largest coefficient replaced, grey levels", 1, 2000),
-    21: Kind(
-        "lossy compression of noisy images", compressed_noise, "standard deviation, grey levels", 0.5, 200
-    ),
-    22: Kind("colour quantisation with dither", bitstreams.palette, "256 − colours", 1, 254, step=1),
-    23: Kind("chromatic aberration", chromatic_aberration, "shift, px", 0.05, 60),
-    24: Kind(
-        "sparse sampling and reconstruction", sparse_sampling, "pixels lost for each one kept", 0.02, 500
-    ),
+    14: Kind(displaced_patches, "patches", 1, 1000, step=1),
+    15: Kind(flat_blocks, "grey levels from mid-grey", 1, 127.5, by_level=True),
+    16: Kind(mean_shift, "grey levels", 1, 120, step=1, by_level=True),
+    17: Kind(contrast, "share of contrast", 0.01, 1, by_level=True),
+    18: Kind(saturation, "share of saturation", 0.01, 30),
+    19: Kind(multiplicative_noise, "relative standard deviation", 0.005, 2),
+    20: Kind(comfort_noise, "largest coefficient replaced, grey levels", 1, 2000),
+    21: Kind(compressed_noise, "standard deviation, grey levels", 0.5, 200),
+    22: Kind(bitstreams.palette, "256 − colours", 1, 254, step=1),
+    23: Kind(chromatic_aberration, "shift, px", 0.05, 60),
+    24: Kind(sparse_sampling, "pixels lost for each one kept", 0.02, 500),
 }
-TYPES: dict[int, str] = {number: kind.name for number, kind in KINDS.items()}

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
+from fmiqa_utils.distances.table import THROUGH_PYIQA, USUAL_BASELINES, chosen_baselines, without_pyiqa
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.vocabulary import BASELINES, THROUGH_PYIQA, chosen_baselines, without_pyiqa
 
 BASELINES_VERSION = 1  # part of every shard's key: raise it when a baseline gives other values
 
@@ -28,7 +28,7 @@ def choose_baselines(words: str) -> tuple[str, ...]:
     return names
 
 
-def baseline_values(ref: np.ndarray, dist: np.ndarray, names: Sequence[str] = BASELINES) -> np.ndarray:
+def baseline_values(ref: np.ndarray, dist: np.ndarray, names: Sequence[str] = USUAL_BASELINES) -> np.ndarray:
     """The metrics `names` of uint8 images [H, W, 3]: PSNR in dB over R, G and B together, the others without unit."""
     own: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"psnr": psnr, "ssim": ssim}
     return np.array([own[n](ref, dist) if n in own else _through_pyiqa(n, ref, dist) for n in names])

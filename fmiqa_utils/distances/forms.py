@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmiqa_utils.distances.kernels import in_threads, needs_gradients, window_statistics
+from fmiqa_utils.distances.kernels import needs_gradients, split_over_threads, window_statistics
+from fmiqa_utils.distances.table import DISTANCES, VARIANTS
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.vocabulary import DISTANCES, VARIANTS
 
 SIDE = 8  # a window of the statistical distances is 8 × 8 = 64 samples
 DIRECTIONS = 32  # of the corrected swd; the published form takes as many as its samples have numbers
@@ -77,13 +77,13 @@ def distances(
         pads = Padding(), Padding()
         return [_of_windows(names, _window(f, b), _window(g, b), variants, form, pads) for b in windows]
 
-    parts = in_threads(some, len(f) if isinstance(f, Tensor) else len(f[0]))
+    parts = split_over_threads(some, len(f) if isinstance(f, Tensor) else len(f[0]))
     return {key: _joined([part[key] for part in parts]) for key in parts[0]}
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the forms of a distance need to know beside the features."""
+    """What a function of `distances.table` needs to know beside the features."""
 
     prefix: int
     skip_nan: bool
@@ -97,25 +97,25 @@ def _of_windows(
     g: Layers,
     variants: Sequence[str],
     form: Form,
-    pads: tuple["Padding", "Padding"],
+    pads: "Pads",
 ) -> dict[tuple[str, str], Value]:
     """`distances` of windows that are worked on together."""
     out: dict[tuple[str, str], Value] = {}
-    windowed = [n for n in names if n in ("skld", "jsd", "wsd")]
     for variant in variants:
-        published = variant == "published"
-        for name, terms in (("l2", _l2_terms), ("cos", _cos_terms)):
-            if name in names:
-                same = isinstance(f, Tensor) or name == "l2"  # in both variants
-                known = out.get((name, "published")) if same and not form.skip_nan else None
-                out[name, variant] = known or _summed(terms(f, g, published, form))
-        if windowed:
-            windows = _windowed_published if published else _windowed_corrected
-            values = windows(windowed, f, g, form, pads)
-            out |= {(name, variant): value for name, value in values.items()}
-        if "swd" in names:
-            out["swd", variant] = (_swd_published if published else _swd_corrected)(f, g, form)
+        for name in names:
+            if (name, "published") in out and _has_one_form(name, f, form):
+                out[name, variant] = out[name, "published"]
+        for function in dict.fromkeys(entry.function for entry in DISTANCES.values()):
+            todo = [n for n in names if DISTANCES[n].function == function and (n, variant) not in out]
+            if todo:
+                values: dict[str, Value] = globals()[function](todo, f, g, variant == "published", form, pads)
+                out |= {(name, variant): values[name] for name in todo}
     return out
+
+
+def _has_one_form(name: str, f: Layers, form: Form) -> bool:
+    where = DISTANCES[name].one_form
+    return where == "always" or (where == "tokens" and isinstance(f, Tensor) and not form.skip_nan)
 
 
 def _gradients(f: Layers, g: Layers) -> bool:
@@ -157,13 +157,19 @@ def cos_term(x: Tensor, y: Tensor, axis: int = -1, skip_nan: bool = False) -> Te
     return terms.flatten(1).mean(1)
 
 
-def _l2_terms(f: Layers, g: Layers, published: bool, form: Form) -> Tensor:
-    return _per_layer(l2_term, f, g)
+def l2_of_layers(
+    names: list[str], f: Layers, g: Layers, published: bool, form: Form, pads: "Pads"
+) -> dict[str, Value]:
+    """`l2_term` of every layer, summed over layers."""
+    return {"l2": _summed(_per_layer(l2_term, f, g))}
 
 
-def _cos_terms(f: Layers, g: Layers, published: bool, form: Form) -> Tensor:
+def cos_of_layers(
+    names: list[str], f: Layers, g: Layers, published: bool, form: Form, pads: "Pads"
+) -> dict[str, Value]:
+    """`cos_term` of every layer, summed over layers: along the last axis as published, along a map's channels where corrected."""
     axis = -1 if published or isinstance(f, Tensor) else 1
-    return _per_layer(lambda x, y: cos_term(x, y, axis, form.skip_nan and published), f, g)
+    return {"cos": _summed(_per_layer(lambda x, y: cos_term(x, y, axis, form.skip_nan and published), f, g))}
 
 
 def _per_layer(term: Callable[[Tensor, Tensor], Tensor], f: Layers, g: Layers) -> Tensor:
@@ -179,9 +185,16 @@ def _summed(layers: Tensor) -> Value:
 # ---- skld, jsd, wsd: statistics of windows of 64 samples -------------------------------------------------------------
 
 
-def _windowed_published(
-    names: list[str], f: Layers, g: Layers, form: Form, pads: tuple["Padding", "Padding"]
+def windows_of_64(
+    names: list[str], f: Layers, g: Layers, published: bool, form: Form, pads: "Pads"
 ) -> dict[str, Value]:
+    """skld, jsd and wsd, which share their softmax, logs and sums."""
+    return (
+        _windowed_published(names, f, g, form, pads) if published else _windowed_corrected(names, f, g, form)
+    )
+
+
+def _windowed_published(names: list[str], f: Layers, g: Layers, form: Form, pads: "Pads") -> dict[str, Value]:
     """The raw reshape of the padded tensor to [64, N], of all layers and of each alone (docs/methods.md, Windows of 64 samples)."""
     if isinstance(f, Tensor):
         x, y = pads[0](f.float()), pads[1](g.float())  # type: ignore[union-attr]
@@ -199,9 +212,7 @@ def _windowed_published(
     return {n: Value(None, torch.stack(layers[n], 1)) for n in names}
 
 
-def _windowed_corrected(
-    names: list[str], f: Layers, g: Layers, form: Form, pads: tuple["Padding", "Padding"]
-) -> dict[str, Value]:
+def _windowed_corrected(names: list[str], f: Layers, g: Layers, form: Form) -> dict[str, Value]:
     """Non-overlapping 8 × 8 spatial windows of each channel's map, softmax over the 64 positions; joint: mean over layers."""
     layers: dict[str, list[Tensor]] = {n: [] for n in names}
     for fl, gl in zip(channel_maps(f, form.prefix), channel_maps(g, form.prefix), strict=True):
@@ -229,6 +240,13 @@ def sliced(x: Tensor, y: Tensor, seed: int, count: int | None = None) -> Tensor:
         a, b = torch.einsum("k,bkn->bn", direction, x), torch.einsum("k,bkn->bn", direction, y)
         total = total + (a.sort(1).values - b.sort(1).values).square()
     return total / len(v)
+
+
+def sliced_wasserstein(
+    names: list[str], f: Layers, g: Layers, published: bool, form: Form, pads: "Pads"
+) -> dict[str, Value]:
+    """swd along `directions`, the same for every pair and machine."""
+    return {"swd": (_swd_published if published else _swd_corrected)(f, g, form)}
 
 
 def _swd_published(f: Layers, g: Layers, form: Form) -> Value:
@@ -279,6 +297,9 @@ class Padding:
         T, left = min(x.shape[-2], self._room.shape[-2]), self._room.shape[-1] - x.shape[-1]
         self._room[..., :T, max(left, 0) :] = x[..., :T, max(-left, 0) :]
         return self._room
+
+
+Pads = tuple[Padding, Padding]  # of f and g
 
 
 def channel_maps(f: Layers, num_prefix_tokens: int) -> list[Tensor]:

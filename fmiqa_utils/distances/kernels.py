@@ -44,7 +44,7 @@ def window_statistics(names: Sequence[str], x: Tensor, y: Tensor, mass_axis: int
 Part = TypeVar("Part")
 
 
-def in_threads(work: Callable[[range], list[Part]], count: int) -> list[Part]:
+def split_over_threads(work: Callable[[range], list[Part]], count: int) -> list[Part]:
     """work(range(count)), in order, its windows shared out among as many threads as torch would use for one operation.
 
     The operations are too small to be split: threads that meet after each one mostly wait, on a busy machine for milliseconds.

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from PIL import features as codecs
 
+from fmiqa_utils.backbones.catalogue import WINDOW
 from fmiqa_utils.backbones.features import FEATURES_VERSION
 from fmiqa_utils.backbones.windows import STRIDE, WINDOWS_VERSION
 from fmiqa_utils.datasets.images import DECODING_VERSION
@@ -17,7 +18,6 @@ from fmiqa_utils.distances.baselines import BASELINES_VERSION, THROUGH_PYIQA
 from fmiqa_utils.distances.forms import DISTANCES_VERSION
 from fmiqa_utils.extraction.scorer import Scorer
 from fmiqa_utils.scores.shards import digest
-from fmiqa_utils.vocabulary import WINDOW
 
 IDENTITY = ["dataset", "pair_id", "ref", "dist"]  # what of a pairs table is in the key of a chunk
 

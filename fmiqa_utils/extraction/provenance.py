@@ -6,7 +6,6 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from fmiqa_utils.errors import InputError
 from fmiqa_utils.paths import checkout
 
 if TYPE_CHECKING:
@@ -69,22 +68,3 @@ def hardware(device: "torch.device") -> dict[str, object]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
-
-
-def pick_device(name: str = "auto") -> "torch.device":
-    """ "auto": a GPU if there is one, else the CPU; any other name is torch's. Raises InputError for a GPU that is not there."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(
-            f"there is no device {name!r}: write auto, cpu, cuda, or cuda:1 for the second GPU."
-        ) from None
-    there = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= there:
-        found = f"{there} GPU{'s' * (there > 1)}" if there else "no GPU that torch can use"
-        raise InputError(f"the device {name} is not there: this machine has {found}; write auto or cpu.")
-    return device

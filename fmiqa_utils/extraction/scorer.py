@@ -11,8 +11,8 @@ from fmiqa_utils.backbones.features import Features, concatenate
 from fmiqa_utils.backbones.load import WINDOW, Backbone
 from fmiqa_utils.backbones.windows import to_input
 from fmiqa_utils.distances.forms import distances, embedding_cos
+from fmiqa_utils.distances.table import USUAL_BASELINES, USUAL_DISTANCES
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.vocabulary import BASELINES, USUAL_DISTANCES
 
 BATCH = {"cpu": 8, "cuda": 128}  # windows in one forward
 Column = tuple[str, str, str]  # feature, distance, variant
@@ -29,7 +29,7 @@ class Settings:
     )
     small_images: str = "error"
     seed: int = 0  # of swd's directions
-    baselines: tuple[str, ...] = BASELINES
+    baselines: tuple[str, ...] = USUAL_BASELINES
 
 
 @dataclass

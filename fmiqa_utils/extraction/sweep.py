@@ -10,33 +10,26 @@ from typing import Any
 
 import pandas as pd
 
+from fmiqa_utils.backbones.catalogue import NORMALIZE, PRECISIONS, SMALL_IMAGES, WINDOW
+from fmiqa_utils.backbones.device import pick_device
 from fmiqa_utils.backbones.load import backbone_info, load_backbone, window_flops
 from fmiqa_utils.backbones.windows import fitted_size, window_boxes
 from fmiqa_utils.datasets.images import read_size
 from fmiqa_utils.datasets.tables import load_pairs
+from fmiqa_utils.datasets.transforms import parse_transform
+from fmiqa_utils.distances.table import DISTANCES, USUAL_DISTANCES, VARIANTS
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.extraction.choices import choose
 from fmiqa_utils.extraction.engines.base import Spec, Trials, Workers
+from fmiqa_utils.extraction.engines.choice import ENGINES, refuse_gpus
 from fmiqa_utils.extraction.engines.pool import process_pool
 from fmiqa_utils.extraction.engines.ray import ray_actors
+from fmiqa_utils.extraction.extract import run_folder, score_pairs
 from fmiqa_utils.extraction.plan import evenly_spaced
-from fmiqa_utils.extraction.provenance import pick_device
-from fmiqa_utils.extraction.run import run
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.scores.run_names import default_run
-from fmiqa_utils.scores.runs import choose, run_folder, save_run
-from fmiqa_utils.vocabulary import (
-    DISTANCES,
-    ENGINES,
-    NORMALIZE,
-    PRECISIONS,
-    SMALL_IMAGES,
-    USUAL_DISTANCES,
-    VARIANTS,
-    WINDOW,
-    parse_transform,
-    refuse_gpus,
-)
+from fmiqa_utils.scores.runs import save_run
 
 BYTES_PER_VALUE = 9.0  # of a shard, measured on the demo dataset: a value and its share of the keys
 LISTS = ("datasets", "backbones", "normalize", "transforms", "distances", "variants")
@@ -233,7 +226,7 @@ def run_sweep(
         engine, trials = (workers(spec), None) if workers else (None, Trials(say))
         for i, job in ((i, jobs[i]) for i in own):
             folders[i] = run_folder(job.pairs, scorer, sweep.transforms, sweep.transform_pairs)
-            manifests[i] = run(
+            manifests[i] = score_pairs(
                 job.pairs,
                 scorer,
                 folders[i],

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from fmiqa_utils.errors import InputError
+from fmiqa_utils.errors import InputError, first_line
 from fmiqa_utils.files.regular import open_regular
 
 MAX_BYTES = 2**20
@@ -63,9 +63,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path} cannot be read as YAML: {_reason(error)}.") from error
     except (ValueError, OverflowError, RecursionError) as error:  # a date or number that there is not
-        raise InputError(
-            f"{path} holds a value that cannot be read: {str(error).splitlines()[0]}."
-        ) from error
+        raise InputError(f"{path} holds a value that cannot be read: {first_line(error)}.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold names and values, such as datasets: [live, tid2013].")
     return content
@@ -74,6 +72,6 @@ def read_yaml(path: Path) -> dict[Any, Any]:
 def _reason(error: yaml.YAMLError) -> str:
     """What is wrong and where, on one line."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None:
-        return str(error).splitlines()[0]
+        return first_line(error)
     where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
     return f"{error.problem}{where}"

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from fmiqa_utils.figures.style import FULL, add_legend, distance_axis, family_colour
 from fmiqa_utils.backbones.windows import WINDOW, window_boxes
-from fmiqa_utils.scores.names import measure_name
+from fmiqa_utils.distances.table import measure_name
 
 MARK = "#D7263D"
 

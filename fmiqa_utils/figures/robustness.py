@@ -25,10 +25,10 @@ from fmiqa_utils.figures.style import (
     set_title,
     wrapped,
 )
+from fmiqa_utils.datasets.transforms import TRANSFORMS
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.scores.names import GROUP, feature_name, key_of, series_keys
 
-UNITS = {"tra": ("translation", " %"), "sca": ("scale", " %"), "rot": ("rotation", "°")}
 MODELS = 3  # in one row of panels; with more, all layers and embeddings have a row each
 BARS = 8  # lines in one panel; with more, intervals would hide one another
 ACROSS = 6  # transforms side by side
@@ -41,7 +41,7 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
     interval of the change, drawn at the unmoved SRCC plus the change and cut at ±1; a filled mark is a significant change.
     """
     table = _in_order(table)
-    kinds = [k for k in UNITS if k in set(table["kind"])]
+    kinds = [k for k in TRANSFORMS if k in set(table["kind"])]
     styles = _styles(table)
     apart = len(series_keys(table)) > MODELS
     parts = _parts(table) if apart else {"": table}
@@ -54,8 +54,7 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
             _panel(ax, rows[rows["kind"] == kind], styles)
         row[0].set_ylabel(f"SRCC, higher is better\n{part}".strip())
     for ax, kind in zip(axes[-1], kinds, strict=True):
-        name, unit = UNITS[kind]
-        ax.set_xlabel(f"{name} ({unit.strip()})")
+        ax.set_xlabel(f"{TRANSFORMS[kind].title} ({TRANSFORMS[kind].unit.strip()})")
     if table["srcc"].isna().all():
         axes[0, 0].set_ylim(-1, 1)
         sentence = wrapped("No correlation is defined: labels or values do not differ.", 2, 7)
@@ -71,7 +70,7 @@ def change_boxes(ratios: pd.DataFrame, title: str) -> Figure:
     A row per series, a panel per transform: median, quartiles, 5 to 95 % of the pairs.
     """
     ratios = _in_order(ratios)
-    order = {kind: i for i, kind in enumerate(UNITS)}
+    order = {kind: i for i, kind in enumerate(TRANSFORMS)}
     moves = sorted(set(zip(ratios["kind"], ratios["amount"], strict=True)), key=lambda m: (order[m[0]], m[1]))
     series, styles = list(dict.fromkeys(ratios["series"])), _styles(ratios)
     positive = ratios["ratio"][ratios["ratio"] > 0]
@@ -87,8 +86,7 @@ def change_boxes(ratios: pd.DataFrame, title: str) -> Figure:
         own = ratios[(ratios["kind"] == kind) & (ratios["amount"] == amount)]
         values = [own["ratio"][own["series"] == s].dropna().to_numpy(float) for s in series]
         _boxes(ax, values, [styles[s].color for s in series])
-        name, unit = UNITS[kind]
-        ax.set_title(f"{name}\n{amount:g}{unit}", fontsize=7.5)
+        ax.set_title(f"{TRANSFORMS[kind].title}\n{amount:g}{TRANSFORMS[kind].unit}", fontsize=7.5)
     for ax in list(axes.flat)[len(moves) :]:
         ax.remove()
     first = axes.flat[0]

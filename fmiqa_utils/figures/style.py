@@ -31,6 +31,14 @@ DASHES = ("-", "--", "-.", ":", (0, (7, 2)), (0, (4, 1, 1, 1, 1, 1)))  # of the 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PER_INCH = 11.5  # characters of the largest bold text
+STATISTIC_NAMES = {
+    "srcc": "SRCC",
+    "krcc": "KRCC",
+    "plcc": "PLCC (raw)",
+    "plcc_fit4": "PLCC (4-parameter logistic)",
+    "srcc_within": "SRCC within reference (mean)",
+}
+NOTHING = "No correlation is defined here: it takes at least two pairs, and values and labels that differ."
 
 
 class Look(NamedTuple):

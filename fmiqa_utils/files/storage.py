@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
-from fmiqa_utils.errors import InputError
+from fmiqa_utils.errors import InputError, first_line
 
 TEMPORARY = ".writing-"
 REQUESTS = 16  # under way at once to an object store
@@ -153,9 +153,9 @@ def with_reason(path: Path, verb: str, act: Callable[[], R]) -> R:
     except Exception as error:  # every store has exceptions of its own
         if isinstance(error, FileNotFoundError) and verb != "written":
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{path} could not be {verb} ({reason}): check the address, the network and the credentials; finished chunks are kept."
+            f"{path} could not be {verb} ({first_line(error)}): check the address, the network and the credentials; "
+            f"finished chunks are kept."
         ) from error
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.figures.pairs import COLUMN, family_colour, save_figure, use_style
+from fmiqa_utils.figures.show import save_figure
+from fmiqa_utils.figures.style import COLUMN, family_colour, use_style
 from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.loda.counting import Progress
 from fmiqa_utils.loda.model import check_names
@@ -19,7 +20,7 @@ from fmiqa_utils.loda.options import Options
 from fmiqa_utils.loda.run import train
 from fmiqa_utils.paths import figures_root
 from fmiqa_utils.progress import silent
-from fmiqa_utils.scores.runs import plain
+from fmiqa_utils.scores.run_names import plain
 
 VITS = (
     "vit_tiny_patch16_224.augreg_in21k_ft_in1k",

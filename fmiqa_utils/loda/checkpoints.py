@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmiqa_utils.errors import InputError
+from fmiqa_utils.errors import InputError, first_line
 
 FACTS = {"vit": str, "cnn": str, "weights": str, "bn": str, "inject": bool}  # what ours says of its model
 
@@ -21,8 +21,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"there is no checkpoint {path}: `fmiqa loda train` writes best.ckpt.") from None
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path} is not a readable checkpoint ({reason}).") from error
+        raise InputError(f"{path} is not a readable checkpoint ({first_line(error)[:120]}).") from error
     if not isinstance(checkpoint, dict) or "learner" not in checkpoint:
         raise InputError(f"{path} is no LoDa checkpoint: it has no part called learner.")
     for part in ("learner", "bn_buffer"):

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.loda.options import CNN, VIT
-from fmiqa_utils.vocabulary import BATCH_NORM
+from fmiqa_utils.loda.options import BATCH_NORM, CNN, VIT
 
 SIZE = 224  # px
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -4,9 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fmiqa_utils.backbones.catalogue import PRECISIONS
 from fmiqa_utils.errors import InputError, near
-from fmiqa_utils.vocabulary import BATCH_NORM, FROZEN_WEIGHTS, PRECISIONS, PROTOCOLS
 
+FROZEN_WEIGHTS = ("pretrained", "untrained")  # of the ViT and the CNN
+PROTOCOLS = ("validated", "published")  # where the epoch is chosen
+BATCH_NORM = ("frozen", "published")  # what the CNN's BatchNorm statistics do while LoDa trains
+N_SPLITS = 10  # of a dataset
 VIT = "vit_base_patch16_224.augreg2_in21k_ft_in1k"
 CNN = "resnet50"
 TEST_CROPS = 15

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from fmiqa_utils.backbones.device import pick_device
 from fmiqa_utils.console import say
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.extraction.provenance import pick_device, versions
+from fmiqa_utils.extraction.provenance import versions
 from fmiqa_utils.files.storage import TEMPORARY, write_atomically
 from fmiqa_utils.loda.checkpoints import read_checkpoint
 from fmiqa_utils.loda.counting import Progress
@@ -25,7 +26,7 @@ from fmiqa_utils.loda.splits import Parts, make_splits, parts_of, read_splits, s
 from fmiqa_utils.loda.train import BEST, LAST, Images, check_device, fit, images_of
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.progress import silent
-from fmiqa_utils.scores.runs import plain
+from fmiqa_utils.scores.run_names import plain
 from fmiqa_utils.scores.shards import digest, sole_writer
 
 VERSION = 2  # counted up where the same images, labels and options come to give other numbers

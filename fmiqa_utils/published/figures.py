@@ -10,10 +10,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from fmiqa_utils.datasets.registry import DATASETS
+from fmiqa_utils.distances.table import measure_name
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.style import COLUMN, FULL, INK, add_legend, family_colour, plain_text
 from fmiqa_utils.published.results import Published, oriented, parse_method, robustness_table
-from fmiqa_utils.scores.names import measure_name
 from fmiqa_utils.statistics.bootstrap import bootstrap_srcc, interval
 from fmiqa_utils.statistics.coefficients import FloatArray, srcc
 

@@ -8,13 +8,15 @@ main question.
 import numpy as np
 import pandas as pd
 
-from fmiqa_utils.datasets.transforms import parse_transform
-from fmiqa_utils.figures.pairs import block_rows
+from fmiqa_utils.datasets.transforms import TRANSFORMS, parse_transform
+from fmiqa_utils.distances.table import DISTANCES
+from fmiqa_utils.extraction.choices import SMALL
+from fmiqa_utils.figures.layers import block_rows
 from fmiqa_utils.published.captions import published_finding
 from fmiqa_utils.published.figures import dataset_title, print_name
 from fmiqa_utils.published.results import published_table
 from fmiqa_utils.report.scope import nothing_to_say, scored_pairs
-from fmiqa_utils.scores.runs import SMALL, Run
+from fmiqa_utils.scores.runs import Run
 from fmiqa_utils.statistics.against_embedding import GROUP, layer_choice
 from fmiqa_utils.statistics.correlation import wide_scores
 from fmiqa_utils.statistics.paired_tests import difference_table
@@ -32,10 +34,6 @@ from fmiqa_utils.statistics.wording import (
     series,
     span,
 )
-
-STATISTICAL, SIMPLE = ("skld", "jsd", "wsd", "swd"), ("l2", "cos")
-MOVES = {"tra": "a shift by {:g} %", "sca": "a scaling by {:g} %", "rot": "a rotation by {:g}°"}
-
 
 # ---- layers: notebook 02 ---------------------------------------------------------------------------------------------
 
@@ -146,10 +144,16 @@ def distances(run: Run, table: pd.DataFrame, forms: pd.DataFrame, n_resamples: i
     return f"{' '.join(s for s in sentences if s)} {facts(pairs, run)}."
 
 
+def _kinds_of_distances() -> tuple[list[str], list[str]]:
+    """Names of the distances between distributions, and of those between values place by place."""
+    names = ([n for n, d in DISTANCES.items() if d.statistical is kind] for kind in (True, False))
+    return next(names), next(names)
+
+
 def _statistical(run: Run, joint: pd.DataFrame, small: bool, n_resamples: int) -> str:
     """The best statistical distance of the best series against the better of l2 and cosine."""
     own = joint[same_series(joint, joint.iloc[0])]
-    ours, theirs = (own[own["distance"].isin(names)] for names in (STATISTICAL, SIMPLE))
+    ours, theirs = (own[own["distance"].isin(names)] for names in _kinds_of_distances())
     if ours.empty or theirs.empty:
         return ""
     first, second = ours.iloc[0], theirs.iloc[0]
@@ -235,7 +239,7 @@ def _moved_ids(run: Run) -> set[str]:
 def transform_words(name: str) -> str:
     """ "tra-1" → "a shift by 1 %"."""
     kind, amount = parse_transform(name)
-    return MOVES[kind].format(amount) if kind in MOVES else "no transform"
+    return TRANSFORMS[kind].sentence.format(amount) if kind in TRANSFORMS else "no transform"
 
 
 def changed(ratios: pd.DataFrame) -> str:

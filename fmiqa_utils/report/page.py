@@ -17,7 +17,8 @@ from fmiqa_utils.extraction.provenance import commit
 from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.report.findings import what_is_real
 from fmiqa_utils.report.notebooks import findings
-from fmiqa_utils.scores.runs import Run, plain, short_name
+from fmiqa_utils.scores.run_names import plain
+from fmiqa_utils.scores.runs import Run, short_name
 from fmiqa_utils.statistics.leaderboard import CAPTION, joined, read_each, rows_of, side_by_side
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -5,34 +5,15 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from fmiqa_utils.distances.table import measure_name
 from fmiqa_utils.scores.runs import short_name
 
 GROUP = ["backbone", "weights", "normalize"]  # a series: what is compared within itself alone
 Key = tuple[str, str, str]  # the values of GROUP
-MEASURES = {
-    "l2": "l2",
-    "cos": "cosine",
-    "skld": "SKLD",
-    "jsd": "JSD",
-    "wsd": "WSD",
-    "swd": "SWD",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "fsim": "FSIM",
-    "lpips": "LPIPS",
-    "dists": "DISTS",
-    "loda": "LoDa",
-}
 FEATURES = {"joint": "all layers", "embedding": "embedding", "image": "image"}
 FORMS = {"published": "published", "corrected": "corrected", "both": "both forms"}
 NORMALIZED = {"none": "unnormalized", "model": "mean/std"}
 LONGEST = 34  # characters of a model's name in a figure
-
-
-def measure_name(distance: str) -> str:
-    """A distance or baseline in print: "cosine", "MS-SSIM"; one that is not known in capitals."""
-    return MEASURES.get(distance, distance.upper().replace("_", "-"))
 
 
 def feature_name(feature: object) -> str:

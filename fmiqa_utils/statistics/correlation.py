@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fmiqa_utils.distances.table import orientation
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.progress import track
 from fmiqa_utils.statistics.bootstrap import bootstrap_srcc, interval
@@ -14,12 +15,6 @@ from fmiqa_utils.statistics.logistic import fit_logistic
 from fmiqa_utils.statistics.within_references import mean_over_refs, srcc_within
 
 KEYS = ("backbone", "weights", "normalize", "transform", "feature", "distance", "variant")
-HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "ms_ssim", "fsim"})
-
-
-def orientation(distance: str) -> int:
-    """+1 for a measure that grows with quality, −1 for a distance."""
-    return 1 if distance in HIGHER_IS_BETTER else -1
 
 
 def correlation_table(

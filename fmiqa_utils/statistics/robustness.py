@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from fmiqa_utils.datasets.transforms import TRANSFORMS, parse_transform
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.scores.names import GROUP, row_names, series_labels, series_names
 from fmiqa_utils.scores.runs import Run
 from fmiqa_utils.statistics.correlation import wide_scores
 from fmiqa_utils.statistics.paired_tests import difference_table, least_resamples
-from fmiqa_utils.vocabulary import TRANSFORM_KINDS, parse_transform
 
 KEY = [*GROUP, "feature", "distance", "variant"]
 DRAWN = ["series", *GROUP, "model", "feature"]  # what a figure needs to know of a row
@@ -92,7 +92,7 @@ def robustness_table(
     table = pd.concat(tables, ignore_index=True)
     parsed = [parse_transform(t) for t in table["transform"]]
     table = table.assign(kind=[k for k, _ in parsed], amount=[a for _, a in parsed])
-    order = table["kind"].map(TRANSFORM_KINDS.index)
+    order = table["kind"].map(list(TRANSFORMS).index)
     columns = [*DRAWN, "transform", "kind", "amount", "n", "srcc", "unmoved"]
     columns += ["difference", "lower", "upper", "p_bootstrap_holm", "significant"]
     return table.assign(order=order).sort_values(["order", "amount"], kind="stable")[columns]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fmiqa_utils.scores.names import GROUP, measure_name
+from fmiqa_utils.distances.table import measure_name
+from fmiqa_utils.scores.names import GROUP
 from fmiqa_utils.scores.runs import Run, short_name
 
 FEW_REFERENCES, FEW_PAIRS = 5, 20  # below either, an interval means little

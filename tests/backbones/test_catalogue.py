@@ -5,21 +5,15 @@ import pytest
 import timm
 import torch
 
-from fmiqa_utils.backbones.catalogue import family_of, refuse_unknown
+from fmiqa_utils.backbones.catalogue import PRECISIONS, family_of, refuse_unknown
 from fmiqa_utils.backbones.load import BACKBONES, DTYPES, BackboneInfo, backbone_info, normalization
 from fmiqa_utils.datasets.registry import DATASETS
+from fmiqa_utils.datasets.transforms import chosen_transforms
 from fmiqa_utils.distances.baselines import choose_baselines
+from fmiqa_utils.distances.table import USUAL_BASELINES, chosen_baselines, chosen_distances, chosen_variants
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.extraction.engines.choice import refuse_gpus
 from fmiqa_utils.loda.train import PRECISION
-from fmiqa_utils.vocabulary import (
-    BASELINES,
-    PRECISIONS,
-    chosen_baselines,
-    chosen_distances,
-    chosen_transforms,
-    chosen_variants,
-    refuse_gpus,
-)
 
 
 @pytest.mark.parametrize("info", BACKBONES.values(), ids=lambda b: b.name)
@@ -64,7 +58,7 @@ def test_every_word_of_the_vocabulary_has_its_work() -> None:
     assert {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16} == DTYPES
     assert PRECISION == {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
     assert list(DTYPES) == list(PRECISIONS)
-    assert choose_baselines("psnr") == BASELINES
+    assert choose_baselines("psnr") == USUAL_BASELINES
 
 
 def test_words_become_names() -> None:

@@ -107,11 +107,13 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "demo.build.build_demo": lambda *_, **__: Path("demo"),
     "demo.build.deviation_table": lambda *_: ONE_ROW,
     "datasets.tables.load_pairs": lambda *_, **__: ONE_ROW,
-    "scores.runs.choose": lambda backbone, weights, dataset: [(b, weights) for b in backbone.split(",")],
-    "scores.runs.extract_run": lambda *_, **__: [],
+    "extraction.choices.choose": lambda backbone, weights, dataset: [
+        (b, weights) for b in backbone.split(",")
+    ],
+    "extraction.extract.extract_run": lambda *_, **__: [],
     "scores.runs.load_run": lambda *_: SimpleNamespace(warning=""),
     "distances.baselines.choose_baselines": lambda words: tuple(words.split(",")),
-    "extraction.provenance.pick_device": lambda name="auto": name,
+    "backbones.device.pick_device": lambda name="auto": name,
     "report.pipeline.make_report": lambda *_, **__: (Path("index.html"), "headline"),
     "backbones.load.load_backbone": a_model,
     "extraction.scorer.Scorer": lambda model, settings: (model, settings),

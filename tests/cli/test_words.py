@@ -147,7 +147,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any of these would be work, and too early."""
     for place in (
-        "scores.runs.choose",
+        "extraction.choices.choose",
         "datasets.tables.load_pairs",
         "demo.build.build_demo",
         "backbones.load.load_backbone",

@@ -12,15 +12,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fmiqa_utils.datasets.layouts import TID2013_TYPES
 from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.demo import build as demo
 from fmiqa_utils.demo.build import build_demo, deviation_table
 from fmiqa_utils.demo.calibration import levels, psnr
-from fmiqa_utils.demo.distortions import TYPES, distort
+from fmiqa_utils.demo.distortions import distort
 from fmiqa_utils.demo.photographs import PHOTOGRAPHS
 from fmiqa_utils.errors import InputError
 
-SMALL = {"PHOTOGRAPHS": PHOTOGRAPHS[:2], "TYPES": {number: TYPES[number] for number in (1, 10, 16, 17)}}
+SMALL = {
+    "PHOTOGRAPHS": PHOTOGRAPHS[:2],
+    "TID2013_TYPES": {number: TID2013_TYPES[number] for number in (1, 10, 16, 17)},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +64,7 @@ def test_pairs_are_there_with_the_tables_labels(built):
     assert len(pairs) == 2 * 4 * 5
     for row in pairs.itertuples():
         assert row.label == levels()[row.type, row.level].mos
-        assert row.distortion == TYPES[row.type]
+        assert row.distortion == TID2013_TYPES[row.type]
         assert row.dist == f"distorted_images/{Path(row.ref).stem}_{row.type:02d}_{row.level}.png"
         assert pixels(built / row.ref).shape == pixels(built / row.dist).shape == (288, 384, 3)
 
@@ -89,7 +93,7 @@ def test_deviation_table(built):
     table = deviation_table(built).set_index("type")
     assert list(table["matched"]) == ["each image", "mean of images", "each image", "mean of images"]
     assert list(table["continuous"]) == [True, False, False, True]
-    assert list(table["distortion"]) == list(SMALL["TYPES"].values())
+    assert list(table["distortion"]) == list(SMALL["TID2013_TYPES"].values())
     assert table["worst_deviation"].abs().max() < 0.7
     assert table.loc[[1, 17], "worst_deviation"].abs().max() < 0.3
     # Contrast: one strength for both images, so their own PSNR lies apart; the mean is what counts.

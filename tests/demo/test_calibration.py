@@ -7,8 +7,9 @@ from math import inf, log10
 import numpy as np
 import pytest
 
+from fmiqa_utils.datasets.layouts import TID2013_TYPES
 from fmiqa_utils.demo.calibration import calibrate, levels, matched_per_image, psnr, search
-from fmiqa_utils.demo.distortions import KINDS, TYPES, Kind, additive_noise, distort
+from fmiqa_utils.demo.distortions import KINDS, Kind, additive_noise, distort
 from fmiqa_utils.demo.photographs import PHOTOGRAPHS, reference
 
 PAIR = [(photograph.name, reference(photograph)) for photograph in PHOTOGRAPHS[:2]]
@@ -20,7 +21,7 @@ def test_table_is_complete():
 
 
 def test_types_matched_by_their_mean():
-    assert [type for type in TYPES if not matched_per_image(type)] == [8, 9, 10, 14, 15, 17]
+    assert [type for type in TID2013_TYPES if not matched_per_image(type)] == [8, 9, 10, 14, 15, 17]
 
 
 def test_psnr_of_a_known_error():
@@ -31,7 +32,7 @@ def test_psnr_of_a_known_error():
 
 
 def test_search_finds_the_strength_of_a_continuous_kind():
-    kind = Kind("", additive_noise, "", 0.5, 200)
+    kind = Kind(additive_noise, "", 0.5, 200)
     calls = []
 
     def attempt(strength):
@@ -44,7 +45,7 @@ def test_search_finds_the_strength_of_a_continuous_kind():
 
 @pytest.mark.parametrize(("goal", "nearest"), [(7.2, 7), (7.8, 8), (0.1, 1), (99, 50)])
 def test_search_takes_the_nearest_step_or_the_nearer_end(goal, nearest):
-    kind = Kind("", additive_noise, "", 1, 50, step=1)
+    kind = Kind(additive_noise, "", 1, 50, step=1)
     tried = {}
 
     def attempt(strength):
@@ -69,7 +70,7 @@ def test_calibration_is_deterministic():
 @pytest.mark.slow
 def test_every_type_reaches_the_tables_psnr():
     """Within 0.3 dB where the strength is continuous; half a step (mean shift: 0.7 dB from 6 to 7) elsewhere."""
-    jobs = [(type, level) for type in TYPES for level in (1, 3, 5)]
+    jobs = [(type, level) for type in TID2013_TYPES for level in (1, 3, 5)]
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda job: calibrate(PAIR, *job), jobs))
     worst: Counter[int] = Counter()

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from fmiqa_utils.demo.distortions import BLOCKS, KINDS, TYPES, distort
+from fmiqa_utils.datasets.layouts import TID2013_TYPES
+from fmiqa_utils.demo.distortions import BLOCKS, KINDS, distort
 from fmiqa_utils.demo.photographs import PHOTOGRAPHS, reference
 
 IMAGE = reference(PHOTOGRAPHS[0])[:96, 100:228]
@@ -26,18 +27,18 @@ def middling(type: int) -> float:
 
 
 def test_types_are_tid2013s():
-    assert list(TYPES) == list(range(1, 25))
-    assert TYPES[1] == "additive Gaussian noise"
-    assert TYPES[24] == "sparse sampling and reconstruction"
-    assert len(set(TYPES.values())) == 24
+    assert list(TID2013_TYPES) == list(range(1, 25))
+    assert TID2013_TYPES[1] == "additive Gaussian noise"
+    assert TID2013_TYPES[24] == "sparse sampling and reconstruction"
+    assert len(set(TID2013_TYPES.values())) == 24
 
 
-@pytest.mark.parametrize("type", sorted(set(TYPES) - CODED))
+@pytest.mark.parametrize("type", sorted(set(TID2013_TYPES) - CODED))
 def test_zero_strength_changes_nothing(type):
     assert np.array_equal(distort(IMAGE, type, 0, seed=3), IMAGE)
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", TID2013_TYPES)
 def test_same_seed_same_pixels(type):
     strength = middling(type)
     before = IMAGE.copy()
@@ -50,7 +51,7 @@ def test_same_seed_same_pixels(type):
     assert np.array_equal(IMAGE, before)
 
 
-@pytest.mark.parametrize("type", sorted(set(TYPES) - {15, 22}))
+@pytest.mark.parametrize("type", sorted(set(TID2013_TYPES) - {15, 22}))
 def test_more_strength_more_error(type):
     kind = KINDS[type]
     errors = [

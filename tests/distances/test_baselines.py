@@ -10,8 +10,8 @@ import pytest
 
 from fmiqa_utils.distances import baselines
 from fmiqa_utils.distances.baselines import baseline_values, choose_baselines, psnr, ssim
+from fmiqa_utils.distances.table import orientation
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.statistics.correlation import orientation
 
 needs_pyiqa = pytest.mark.skipif(
     importlib.util.find_spec("pyiqa") is None, reason="the extra `baselines` (pyiqa) is not installed"

@@ -24,7 +24,7 @@ from fmiqa_utils.extraction.engines import ray as engine_ray
 from fmiqa_utils.extraction.engines.base import Done, Engine, Spec, Trials, serial
 from fmiqa_utils.extraction.engines.pool import process_pool
 from fmiqa_utils.extraction.engines.ray import ray_actors
-from fmiqa_utils.extraction.run import run
+from fmiqa_utils.extraction.extract import score_pairs
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.scores.shards import read_failures, read_scores
 
@@ -129,11 +129,13 @@ def never_far_ahead(engine: Engine, workers: int) -> Engine:
 
 @pytest.mark.slow
 def test_a_pool_writes_the_same_bytes(pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path) -> None:
-    run(pairs, scorer, tmp_path / "serial")
+    score_pairs(pairs, scorer, tmp_path / "serial")
     counted: list[tuple[int, int, int]] = []
     with process_pool(["cpu", "cpu"], threads=1) as workers:
         engine = never_far_ahead(workers(SPEC), 2)
-        manifest = run(pairs, scorer, tmp_path / "pool", engine=engine, progress=lambda *n: counted.append(n))
+        manifest = score_pairs(
+            pairs, scorer, tmp_path / "pool", engine=engine, progress=lambda *n: counted.append(n)
+        )
     assert shards(tmp_path / "pool") == shards(tmp_path / "serial")
     assert len(manifest["shards"]) == 6
     assert counted[-1] == (12, 12, 0)
@@ -145,13 +147,13 @@ def test_a_pool_writes_the_same_bytes(pairs: pd.DataFrame, scorer: Scorer, tmp_p
 def test_a_pool_sets_aside_the_chunk_to_blame_and_no_other(
     pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path
 ) -> None:
-    run(pairs, scorer, tmp_path / "serial")
+    score_pairs(pairs, scorer, tmp_path / "serial")
     said: list[str] = []
     with process_pool(["cpu", "cpu"], threads=1, say=said.append) as workers:
-        run(pairs, scorer, tmp_path / "pool", engine=workers(SPEC))
+        score_pairs(pairs, scorer, tmp_path / "pool", engine=workers(SPEC))
     check_set_aside(tmp_path / "pool", tmp_path / "serial", "failed 3 times: its worker died")
     assert "r1.png (none) is set aside after 3 tries: its worker died" in said
-    run(pairs, scorer, tmp_path / "pool")  # what was set aside is tried again by the next run
+    score_pairs(pairs, scorer, tmp_path / "pool")  # what was set aside is tried again by the next run
     assert shards(tmp_path / "pool") == shards(tmp_path / "serial")
 
 
@@ -161,13 +163,13 @@ def test_workers_that_cannot_start_stop_the_run_and_set_nothing_aside(
 ) -> None:
     said = "timm:vit_tiny_patch16_224 cannot be loaded on abacus .*what is finished stays"
     with process_pool(["abacus"]) as workers, pytest.raises(InputError, match=said):
-        run(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
+        score_pairs(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
     poison.write_text('{"*": "kill"}')
     with (
         process_pool(["cpu"]) as workers,
         pytest.raises(InputError, match="die before they can score anything"),
     ):
-        run(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
+        score_pairs(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
     poison.write_text("{}")
     assert shards(tmp_path / "out") == {}
 
@@ -185,9 +187,9 @@ def test_in_one_process_too_a_chunk_is_set_aside_after_three_tries(
 
     monkeypatch.setattr(engines, "score_chunk", broken)
     with pytest.raises(RuntimeError, match="a bit has flipped"):
-        run(pairs, scorer, tmp_path / "plain")
+        score_pairs(pairs, scorer, tmp_path / "plain")
     tried.clear()
-    manifest = run(pairs, scorer, tmp_path / "out", engine=serial(scorer, Trials(said.append)))
+    manifest = score_pairs(pairs, scorer, tmp_path / "out", engine=serial(scorer, Trials(said.append)))
     assert [tried.count(f"r{i}.png") for i in range(6)] == [1, 1, 3, 2, 1, 1]
     assert manifest["failures"] == 2
     reasons = set(read_failures(tmp_path / "out")["reason"])
@@ -204,7 +206,7 @@ from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.extraction.engines.pool import process_pool
 from fmiqa_utils.extraction.engines.ray import ray_actors
 from fmiqa_utils.extraction.engines.base import Spec
-from fmiqa_utils.extraction.run import run
+from fmiqa_utils.extraction.extract import score_pairs
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 
 if __name__ == "__main__":
@@ -212,7 +214,7 @@ if __name__ == "__main__":
     pairs = load_pairs("csv:" + sys.argv[1], direction="higher")
     scorer = Scorer(load_backbone(spec.backbone, "untrained"), spec.settings)
     with eval(sys.argv[3]) as workers:
-        run(pairs, scorer, Path(sys.argv[2]), engine=workers(spec))
+        score_pairs(pairs, scorer, Path(sys.argv[2]), engine=workers(spec))
 """
 
 
@@ -225,7 +227,7 @@ if __name__ == "__main__":
 def test_a_killed_driver_leaves_no_process_and_goes_on_where_it_was(
     pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path, group: str
 ) -> None:
-    run(pairs, scorer, tmp_path / "serial")
+    score_pairs(pairs, scorer, tmp_path / "serial")
     (tmp_path / "driver.py").write_text(DRIVER)
     files = [str(tmp_path / n) for n in ("driver.py", "pairs.csv", "out")]
     driver = subprocess.Popen([sys.executable, *files, group])
@@ -278,12 +280,12 @@ class TestCluster:
     def test_two_nodes_write_the_same_bytes(
         self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path
     ) -> None:
-        run(pairs, scorer, tmp_path / "serial")
+        score_pairs(pairs, scorer, tmp_path / "serial")
         with ray_actors(address=cluster.address) as workers:
             assert len({p.ppid() for p in self.actors()}) == 2  # one on each node
-            run(pairs, scorer, tmp_path / "ray", engine=never_far_ahead(workers(SPEC), 2))
+            score_pairs(pairs, scorer, tmp_path / "ray", engine=never_far_ahead(workers(SPEC), 2))
             before = {p.pid for p in self.actors()}
-            run(pairs, scorer, tmp_path / "again", engine=workers(SPEC))
+            score_pairs(pairs, scorer, tmp_path / "again", engine=workers(SPEC))
             assert {p.pid for p in self.actors()} == before
         assert shards(tmp_path / "ray") == shards(tmp_path / "again") == shards(tmp_path / "serial")
 
@@ -320,9 +322,9 @@ class TestCluster:
     def test_the_chunk_to_blame_is_set_aside_and_no_other(
         self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path
     ) -> None:
-        run(pairs, scorer, tmp_path / "serial")
+        score_pairs(pairs, scorer, tmp_path / "serial")
         with ray_actors(2, address=cluster.address) as workers:
-            run(pairs, scorer, tmp_path / "ray", engine=workers(SPEC))
+            score_pairs(pairs, scorer, tmp_path / "ray", engine=workers(SPEC))
         why = "failed 3 times: its worker died (ActorDiedError)"
         check_set_aside(tmp_path / "ray", tmp_path / "serial", why)
 
@@ -335,7 +337,7 @@ class TestCluster:
                 pytest.raises(InputError, match="workers cannot start: ActorDiedError"),
                 ray_actors(1, address=cluster.address) as workers,
             ):
-                run(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
+                score_pairs(pairs, scorer, tmp_path / "out", engine=workers(SPEC))
         finally:
             poison.write_text("{}")
 
@@ -350,7 +352,7 @@ class TestCluster:
     def test_a_killed_actor_and_a_lost_node_cost_nothing(
         self, cluster: Any, pairs: pd.DataFrame, scorer: Scorer, tmp_path: Path
     ) -> None:
-        run(pairs, scorer, tmp_path / "serial")
+        score_pairs(pairs, scorer, tmp_path / "serial")
         said: list[str] = []
         with ray_actors(2, address=cluster.address, say=said.append) as workers:
 
@@ -362,7 +364,7 @@ class TestCluster:
                         cluster.remove_node(cluster.workers.pop(), allow_graceful=False)
                     yield done
 
-            run(pairs, scorer, tmp_path / "ray", engine=troubled)
+            score_pairs(pairs, scorer, tmp_path / "ray", engine=troubled)
         assert shards(tmp_path / "ray") == shards(tmp_path / "serial")
         assert any("is tried again: its worker died" in s for s in said)
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.cli.main import app
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.extraction.run import run
+from fmiqa_utils.extraction.extract import score_pairs
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.scores import shards as store
 
@@ -35,7 +35,7 @@ import torch
 torch.set_num_threads(1)  # a pool of threads does not survive a fork
 from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.datasets.tables import load_pairs
-from fmiqa_utils.extraction.run import run
+from fmiqa_utils.extraction.extract import score_pairs
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 table, whole, broken, kills = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 pairs = load_pairs(f"csv:{table}", direction="higher")
@@ -44,7 +44,7 @@ scorer = Scorer(load_backbone("timm:vit_tiny_patch16_224", "untrained"), Setting
 def start(folder):
     child = os.fork()
     if child == 0:
-        run(pairs, scorer, folder)
+        score_pairs(pairs, scorer, folder)
         os._exit(0)
     return child
 
@@ -132,25 +132,25 @@ def test_a_full_disk_keeps_what_was_finished(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(InputError, match=r"No space left on device.*free some space.*kept"):
-            run(pairs_of(table), scorer, out)
+            score_pairs(pairs_of(table), scorer, out)
     kept = {p.name for p in out.iterdir() if not p.name.startswith(".lock")}
     assert len(kept) == 2
     assert all(name.endswith(".parquet") for name in kept)
-    manifest = run(pairs_of(table), scorer, out)
+    manifest = score_pairs(pairs_of(table), scorer, out)
     assert kept < set(manifest["shards"])
 
 
 def test_an_output_that_cannot_be_a_folder_is_named(scorer: Scorer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/out cannot be written"):
-        run(pairs_of(write_pairs(tmp_path, 1, (20,), (224, 224))), scorer, tmp_path / "file" / "out")
+        score_pairs(pairs_of(write_pairs(tmp_path, 1, (20,), (224, 224))), scorer, tmp_path / "file" / "out")
 
 
 def test_nan_from_the_model_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     broken = Scorer(load_backbone(TINY, "untrained"), Settings(("l2", "cos")))
     broken.backbone.model.blocks[3].mlp.fc1.weight.data[0, 0] = torch.nan  # type: ignore[index,union-attr]
     out = tmp_path / "out"
-    manifest = run(pairs_of(write_pairs(tmp_path, 2, (20,), (224, 224))), broken, out)
+    manifest = score_pairs(pairs_of(write_pairs(tmp_path, 2, (20,), (224, 224))), broken, out)
     assert manifest["failures"] == 2
     assert set(store.read_failures(out)["reason"]) == {f"{TINY} returned values that are not finite"}
     assert store.read_scores(out)["value"].isna().all()
@@ -195,7 +195,7 @@ REASONS = {
 def test_a_bad_image_is_a_row_with_its_reason(scorer: Scorer, tmp_path: Path, kind: str) -> None:
     table = write_pairs(tmp_path, 2, (20,), (224, 224))
     spoil(table, kind)
-    manifest = run(pairs_of(table), scorer, tmp_path / "out")
+    manifest = score_pairs(pairs_of(table), scorer, tmp_path / "out")
     failures = store.read_failures(tmp_path / "out")
     assert manifest["failures"] == 1
     assert failures["pair_id"].tolist() == ["r0_0.png"]
@@ -211,7 +211,7 @@ def test_an_image_that_is_rgb_by_another_name_is_scored(scorer: Scorer, tmp_path
     image = Image.open(tmp_path / "r0_0.png")
     modes = {"grey": "L", "palette": "P", "opaque alpha": "RGBA"}
     image.convert(modes[kind]).save(tmp_path / "r0_0.png")
-    assert run(pairs_of(table), scorer, tmp_path / "out")["failures"] == 0
+    assert score_pairs(pairs_of(table), scorer, tmp_path / "out")["failures"] == 0
 
 
 def test_failures_are_counted_on_the_console_and_strict_stops(

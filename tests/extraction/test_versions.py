@@ -1,6 +1,6 @@
 """A stage that gives other numbers must have another version, for the version is in every shard's key.
 
-`python tests/test_versions.py` writes tests/golden/stages.json anew, after a version was raised.
+`python tests/extraction/test_versions.py` writes tests/golden/stages.json anew, after a version was raised.
 """
 
 import json
@@ -16,6 +16,9 @@ from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.backbones.windows import cut_windows, fit_small, window_boxes
 from fmiqa_utils.datasets.images import read_rgb
 from fmiqa_utils.datasets.transforms import apply_transform
+from fmiqa_utils.demo.build import PIXELS_VERSION
+from fmiqa_utils.demo.calibration import calibrate
+from fmiqa_utils.demo.distortions import KINDS, distort
 from fmiqa_utils.distances.baselines import baseline_values
 from fmiqa_utils.distances.forms import DISTANCES, VARIANTS, distances
 from fmiqa_utils.extraction.keys import STAGES
@@ -95,6 +98,13 @@ def baselines(_: Path) -> list[float]:
     return [float(v) for v in baseline_values(ref, noisy)]
 
 
+def demo(_: Path) -> list[float]:
+    photograph = smooth(96, 128, 10)
+    made = [distort(photograph, type, (k.weakest * k.strongest) ** 0.5, 11, 3) for type, k in KINDS.items()]
+    made += [one.image for type in (3, 8, 10) for one in calibrate([("x", photograph)], type, 2)]
+    return [v for image in made for v in summary(image)]
+
+
 COMPUTED: dict[str, Callable[[Path], list[float]]] = {
     "decoding": decoding,
     "windows": windows,
@@ -102,13 +112,15 @@ COMPUTED: dict[str, Callable[[Path], list[float]]] = {
     "features": features,
     "distances": distance,
     "baselines": baselines,
+    "demo": demo,
 }
+VERSIONS = STAGES | {"demo": PIXELS_VERSION}
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", list(VERSIONS))
 def test_other_numbers_need_another_version(stage: str, tmp_path: Path) -> None:
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))[stage]
-    assert STAGES[stage] == recorded["version"], f"run python {Path(__file__).name} after raising a version"
+    assert VERSIONS[stage] == recorded["version"], f"run python {Path(__file__).name} after raising a version"
     found = COMPUTED[stage](tmp_path)
     assert found == pytest.approx(recorded["values"], rel=2e-4, abs=1e-6), f"raise the version of {stage}"
 
@@ -126,6 +138,6 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as folder:
         table = {
-            s: {"version": STAGES[s], "values": compute(Path(folder))} for s, compute in COMPUTED.items()
+            s: {"version": VERSIONS[s], "values": compute(Path(folder))} for s, compute in COMPUTED.items()
         }
     RECORDED.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

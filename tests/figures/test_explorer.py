@@ -16,7 +16,8 @@ from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.explorer_view import pair_view
 from fmiqa_utils.figures.explorer import Explorer
-from fmiqa_utils.scores.runs import extract_run, load_run
+from fmiqa_utils.scores.runs import load_run
+from fmiqa_utils.extraction.extract import extract_run
 from fmiqa_utils.extraction.scorer import Settings
 
 TINY = "timm:vit_tiny_patch16_224"

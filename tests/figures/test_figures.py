@@ -15,7 +15,7 @@ from PIL import Image
 from shared_run import MODELS as SHARED_MODELS
 from shared_run import UNREADABLE, make_run
 
-from fmiqa_utils.figures import pairs as figures
+from fmiqa_utils import figures
 from fmiqa_utils.scores import names
 from fmiqa_utils.statistics.against_embedding import best_blocks, intermediate_vs_embedding, same_forms_once, strongest_block
 from fmiqa_utils.statistics.correlation import correlation_table

@@ -23,8 +23,8 @@ from fmiqa_utils.extraction import chunk as chunks
 from fmiqa_utils.extraction import resume
 from fmiqa_utils.extraction.chunk import Chunk
 from fmiqa_utils.extraction.engines import base as engines
+from fmiqa_utils.extraction.extract import score_pairs
 from fmiqa_utils.extraction.plan import plan
-from fmiqa_utils.extraction.run import run
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.files.storage import (
     Entry,
@@ -36,7 +36,8 @@ from fmiqa_utils.files.storage import (
     write_atomically,
 )
 from fmiqa_utils.scores import shards as scores
-from fmiqa_utils.scores.runs import known_runs, load_run, save_run
+from fmiqa_utils.scores.run_names import known_runs
+from fmiqa_utils.scores.runs import load_run, save_run
 from fmiqa_utils.scores.shards import read_scores
 
 TINY = "timm:vit_tiny_patch16_224"
@@ -74,7 +75,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 def on_disk(pairs: pd.DataFrame, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run on a disk."""
     folder = tmp_path_factory.mktemp("disk")
-    run(pairs, scorer, folder)
+    score_pairs(pairs, scorer, folder)
     return folder
 
 
@@ -148,19 +149,19 @@ def test_a_run_in_a_store_is_the_run_on_a_disk_and_goes_on(
     s3: object, pairs: pd.DataFrame, scorer: Scorer, on_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, said = open_path("s3://lab/same"), []
-    run(pairs, scorer, out)
+    score_pairs(pairs, scorer, out)
     assert shards(out) == shards(on_disk)
     pd.testing.assert_frame_equal(read_scores(out), read_scores(on_disk))
     written = moments(s3, out)
     with monkeypatch.context() as patch:
         patch.setattr(resume, "read_shard", lambda path: pytest.fail(f"{path} was read again"))
-        run(pairs, scorer, out)
+        score_pairs(pairs, scorer, out)
     assert moments(s3, out) == written
     name, good = next(iter(shards(out).items()))
     write_atomically(out / name, good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(InputError, match="missing or damaged"):
         read_scores(out)
-    run(pairs, scorer, out, say=said.append)
+    score_pairs(pairs, scorer, out, say=said.append)
     assert said == [f"{name} is damaged: its chunk is computed again"]
     assert shards(out) == shards(on_disk)
     assert sum(moments(s3, out)[key] != when for key, when in written.items()) <= 1  # S3's clock has seconds
@@ -185,7 +186,7 @@ def test_two_drivers_share_the_work(
     monkeypatch.setattr(engines, "score_chunk", slowly)
     drivers = [
         threading.Thread(
-            target=run,
+            target=score_pairs,
             name=n,
             args=(pairs, Scorer(load_backbone(TINY, "untrained"), Settings(("l2", "cos"))), out),
         )
@@ -210,7 +211,7 @@ def test_a_failure_that_another_driver_left_is_tried_again(
     chunk = plan(pairs, scorer).chunk(3)
     engines.save_chunk(out, chunk, chunks.failed_chunk(chunk, scorer, "failed 3 times: its worker died"))
     assert len(shards(out)) == 1
-    manifest = run(pairs, scorer, out)
+    manifest = score_pairs(pairs, scorer, out)
     assert manifest["failures"] == 0
     assert shards(out) == shards(on_disk)
 
@@ -256,7 +257,7 @@ def test_reading_one_backbone_does_not_open_the_others(
     other = Scorer(load_backbone("timm:resnet10t", "untrained"), Settings(("l2", "cos")))
     folders = [open_path(f"s3://lab/many/csv/{n}") for n in ("tiny", "resnet")]
     for own, folder in zip((scorer, other), folders, strict=True):
-        run(pairs, own, folder)
+        score_pairs(pairs, own, folder)
     save_run("both", folders)
     opened: list[str] = []
     read = scores.read_whole
@@ -287,7 +288,7 @@ def test_a_finished_run_stays_readable_while_another_driver_mends_it(
                 (chunks.failed_chunk(one, scorer, "lost") if bad else chunks.score_chunk(one, scorer)),
             )
 
-    assert run(pairs, scorer, out, engine=failing)["failures"] == 2
+    assert score_pairs(pairs, scorer, out, engine=failing)["failures"] == 2
     seen = []
 
     def watched(chunks_: Iterable[Chunk], folder: Path) -> Iterator[engines.Done]:
@@ -297,7 +298,7 @@ def test_a_finished_run_stays_readable_while_another_driver_mends_it(
                 int(read_scores(out)["value"].isna().sum())
             )  # the first driver's manifest still holds
 
-    assert run(pairs, scorer, out, engine=watched)["failures"] == 0
+    assert score_pairs(pairs, scorer, out, engine=watched)["failures"] == 0
     assert seen == [2 * 29]
     assert shards(out) == shards(on_disk)
 
@@ -316,6 +317,6 @@ def test_a_failure_here_is_taken_over_from_a_driver_that_could(
             else:
                 yield engines.save_chunk(folder, one, chunks.score_chunk(one, scorer))
 
-    assert run(pairs, scorer, out, engine=unlucky)["failures"] == 0
+    assert score_pairs(pairs, scorer, out, engine=unlucky)["failures"] == 0
     assert shards(out) == shards(on_disk)
     pd.testing.assert_frame_equal(read_scores(out), read_scores(on_disk))

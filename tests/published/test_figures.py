@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.figures.pairs import COLUMN, FULL, family_colour, use_style
+from fmiqa_utils.figures.style import COLUMN, FULL, family_colour, use_style
 from fmiqa_utils.published.figures import (
     MOVES,
     difference_samples,

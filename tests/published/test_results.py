@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import released
 
+from fmiqa_utils.distances.table import orientation
 from fmiqa_utils.published.results import (
     CORRELATIONS,
     SOURCE,
@@ -22,7 +23,6 @@ from fmiqa_utils.published.results import (
     robustness_table,
 )
 from fmiqa_utils.statistics.coefficients import plcc
-from fmiqa_utils.statistics.correlation import orientation
 
 DISTANCES = ["l2", "cos", "skld", "jsd", "wsd", "swd"]
 PRINTED = {  # of the authors' per-image files (docs/methods.md, Published results): SRCC in thousandths on LIVE, TID2013, PIPAL

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from planted import planted, quality, usual
 
-from fmiqa_utils.figures.pairs import table
+from fmiqa_utils.figures.show import table
 from fmiqa_utils.report import page as pages
 from fmiqa_utils.report.page import chapter, write_index, write_page
 from fmiqa_utils.report.page_templates import own_share
@@ -124,7 +124,7 @@ def figure_of(name: str) -> str:
     """What `figures.show` hands to the notebook for a caption with `name` in it."""
     import matplotlib.pyplot as plt
 
-    from fmiqa_utils.figures import pairs as figures
+    from fmiqa_utils import figures
 
     got: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:

@@ -11,10 +11,11 @@ from PIL import Image
 
 from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.extraction.extract import extract_run
 from fmiqa_utils.extraction.scorer import Settings
 from fmiqa_utils.scores import shards as store
 from fmiqa_utils.scores.run_names import PINNED, check_run_name, default_run, known_runs, plain, run_parts
-from fmiqa_utils.scores.runs import extract_run, load_run
+from fmiqa_utils.scores.runs import load_run
 from fmiqa_utils.statistics.correlation import correlation_table
 
 TINY = [("timm:vit_tiny_patch16_224", "untrained")]
@@ -114,7 +115,7 @@ def test_a_kill_between_table_and_manifest_leaves_the_old_run_whole(
     edited = pd.read_csv(table)
     edited.assign(label=10 - edited["label"]).to_csv(table, index=False)
     monkeypatch.setattr(
-        "fmiqa_utils.extraction.run.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        "fmiqa_utils.extraction.extract.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         extracted(table, "a")

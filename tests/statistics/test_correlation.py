@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fmiqa_utils.distances.table import orientation
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.statistics.correlation import KEYS, correlation_table, orientation, wide_scores
+from fmiqa_utils.statistics.correlation import KEYS, correlation_table, wide_scores
 
 STATISTICS = ["n", "n_failed", "n_refs", "srcc", "srcc_lo", "srcc_hi", "plcc", "plcc_fit4", "plcc_fit5"]
 STATISTICS += ["fit_converged", "rmse", "krcc", "srcc_within", "srcc_within_sd"]

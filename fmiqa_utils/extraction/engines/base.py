@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from fmiqa_utils.errors import InputError
+from fmiqa_utils.errors import InputError, first_line
 from fmiqa_utils.extraction.chunk import Chunk, ChunkResult, failed_chunk, score_chunk
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.scores.shards import images_stamp, shard_bytes, write_shard
@@ -119,8 +119,8 @@ def said_by(error: BaseException) -> str:
     """The first line of an exception, short enough for a table."""
     if isinstance(error, ChunkError):
         return str(error)
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}"[:200] if text else type(error).__name__
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"[:200]
 
 
 # ---- in a worker process -------------------------------------------------------------------------------------------------

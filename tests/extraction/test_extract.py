@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 from fmiqa_utils.backbones.load import Backbone
 from fmiqa_utils.cli.main import app
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.extraction.run import run
+from fmiqa_utils.extraction.extract import extract_run, score_pairs
 from fmiqa_utils.extraction.scorer import Scorer, Settings
-from fmiqa_utils.scores.runs import extract_run
 from fmiqa_utils.scores.shards import find_shards, read_failures, read_pairs, read_scores
 
 TINY = "timm:vit_tiny_patch16_224"
@@ -41,7 +40,7 @@ def shard_bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_values_are_means_over_windows(scorer: Scorer, table: Path, tmp_path: Path) -> None:
-    run(pairs_of(table), scorer, tmp_path / "out")
+    score_pairs(pairs_of(table), scorer, tmp_path / "out")
     scores = read_scores(tmp_path / "out")
     assert len(scores) == 4 * (
         2 * 13 + 1 + 2
@@ -61,15 +60,15 @@ def test_values_are_means_over_windows(scorer: Scorer, table: Path, tmp_path: Pa
 
 def test_resume_computes_nothing_and_changes_recompute(scorer: Scorer, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(pairs_of(table), scorer, out)
+    score_pairs(pairs_of(table), scorer, out)
     first, manifest = shard_bytes_of(out), (out / "manifest.json").read_bytes()
-    run(pairs_of(table), scorer, out)
+    score_pairs(pairs_of(table), scorer, out)
     assert shard_bytes_of(out) == first
     assert (out / "manifest.json").read_bytes() == manifest
     pd.read_csv(table).assign(label=lambda t: t["label"].where(t["dist"] != "r1_0.png", 1)).to_csv(
         table, index=False
     )
-    run(pairs_of(table), scorer, out)
+    score_pairs(pairs_of(table), scorer, out)
     new = json.loads((out / "manifest.json").read_text())
     assert set(new["shards"]) == set(first)  # a label is no score: nothing is scored again
     assert new["labels_sha256"] != json.loads(manifest)["labels_sha256"]
@@ -78,12 +77,12 @@ def test_resume_computes_nothing_and_changes_recompute(scorer: Scorer, table: Pa
 
 def test_changed_image_and_damaged_shard_are_noticed(scorer: Scorer, table: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "out", []
-    run(pairs_of(table), scorer, out)
+    score_pairs(pairs_of(table), scorer, out)
     before = read_scores(out)
     image = np.asarray(Image.open(table.parent / "r0_0.png")).copy()
     image[:50] = 0
     Image.fromarray(image).save(table.parent / "r0_0.png")
-    run(pairs_of(table), scorer, out)
+    score_pairs(pairs_of(table), scorer, out)
     after = read_scores(out)
     changed = (before["value"] != after["value"]).groupby(before["pair_id"], observed=True).any()
     assert changed.to_dict() == {"r0_0.png": True, "r0_1.png": False, "r1_0.png": False, "r1_1.png": False}
@@ -92,7 +91,7 @@ def test_changed_image_and_damaged_shard_are_noticed(scorer: Scorer, table: Path
     shard.write_bytes(good[:200] + bytes([good[200] ^ 1]) + good[201:])
     with pytest.raises(InputError, match="missing or damaged"):
         read_scores(out)
-    run(pairs_of(table), scorer, out, say=said.append)
+    score_pairs(pairs_of(table), scorer, out, say=said.append)
     assert shard.read_bytes() == good
     assert "is damaged" in said[0]
 
@@ -101,7 +100,7 @@ def test_failures_are_rows_and_are_counted(scorer: Scorer, table: Path, tmp_path
     whole = (table.parent / "r0_0.png").read_bytes()
     (table.parent / "r0_0.png").write_bytes(whole[: len(whole) // 2])
     Image.new("RGB", (300, 300)).save(table.parent / "r1_1.png")
-    manifest = run(pairs_of(table), scorer, tmp_path / "out")
+    manifest = score_pairs(pairs_of(table), scorer, tmp_path / "out")
     assert manifest["failures"] == 2
     scores, failures = read_scores(tmp_path / "out"), read_failures(tmp_path / "out")
     assert len(scores) == 4 * 29
@@ -112,7 +111,7 @@ def test_failures_are_rows_and_are_counted(scorer: Scorer, table: Path, tmp_path
     assert scores["value"].isna().sum() == 58
     assert "differ in size" in failures.set_index("pair_id").loc["r1_1.png", "reason"]
     with pytest.raises(InputError, match="--strict"):
-        run(pairs_of(table), scorer, tmp_path / "strict", strict=True)
+        score_pairs(pairs_of(table), scorer, tmp_path / "strict", strict=True)
 
 
 @pytest.mark.slow
@@ -175,15 +174,15 @@ def test_a_file_under_two_names_is_done_after_one_run(scorer: Scorer, table: Pat
     rows.loc[len(rows)] = ["r0.png", "r0.png", 9.0, "none", 0]  # the reference beside itself
     rows.to_csv(table, index=False)
     out = tmp_path / "out"
-    run(pairs_of(table), scorer, out)
+    score_pairs(pairs_of(table), scorer, out)
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.parquet")}
-    run(pairs_of(table), scorer, out)
+    score_pairs(pairs_of(table), scorer, out)
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.parquet")} == before
     assert read_scores(out).query("pair_id == 'r0.png' and distance == 'l2'")["value"].abs().max() == 0
 
 
 def test_others_may_read_what_was_written(scorer: Scorer, table: Path, tmp_path: Path) -> None:
-    run(pairs_of(table), scorer, tmp_path / "out")
+    score_pairs(pairs_of(table), scorer, tmp_path / "out")
     mask = os.umask(0)
     os.umask(mask)
     modes = {p.stat().st_mode & 0o777 for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")}
