@@ -1,20 +1,13 @@
-"""fmiqa: what vision foundation models see when an image is distorted."""
+"""fmiqa: what vision foundation models see when an image is distorted.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+>>> import fmiqa_utils
+>>> [name for name in dir(fmiqa_utils) if name.startswith("load")]
+['load_pairs', 'load_run']
 
-if TYPE_CHECKING:
-    from fmiqa_utils.distances.metric import FeatureDistance
-    from fmiqa_utils.errors import InputError
-    from fmiqa_utils.figures.explorer import explore
+The public names are listed in `__init__.pyi`; each is imported when it is first used, for torch takes seconds.
+"""
 
-__version__ = "0.1.0"
-__all__ = ["FeatureDistance", "InputError", "explore"]
-_HOMES = {"FeatureDistance": "distances.metric", "InputError": "errors", "explore": "figures.explorer"}
+import lazy_loader
 
-
-def __getattr__(name: str) -> Any:
-    """The public names, imported when first asked for: torch takes seconds."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"fmiqa_utils.{_HOMES[name]}"), name)
+__version__ = "0.2.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

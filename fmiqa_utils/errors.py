@@ -13,6 +13,9 @@ class InputError(ValueError):
     The command line prints it as a single line and exits with status 2; in a notebook it reads as the last line
     of the traceback. Anything else that reaches the user is a defect of ours. What a file's name may hold and a
     terminal cannot show (line breaks, escape codes, bytes that are not UTF-8) is written as \\n, \\x1b, \\udcff.
+
+    >>> print(InputError("two\\nlines"))
+    two\\nlines
     """
 
     def __init__(self, message: str = "") -> None:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from fmiqa_utils.errors import InputError
 
-FEATURES_VERSION = 1  # part of every shard's key: raise it when other features are read from a model
-
 
 @dataclass(frozen=True)
 class Features:

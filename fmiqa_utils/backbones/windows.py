@@ -8,8 +8,6 @@ from torch import Tensor
 from fmiqa_utils.backbones.catalogue import SMALL_IMAGES, WINDOW
 from fmiqa_utils.errors import InputError
 
-WINDOWS_VERSION = 1  # part of every shard's key: raise it when windows are cut, resized or padded otherwise
-
 STRIDE = 200  # px
 
 

@@ -21,8 +21,6 @@ from PIL import Image, ImageFile
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.files.regular import open_regular, why_unread
 
-DECODING_VERSION = 1  # part of every shard's key: raise it when a file is read to other pixels
-
 FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP", "PPM", "GIF")
 MAX_PIXELS = 89_478_485  # Pillow's own limit; a header that claims more is refused undecoded
 MAX_BYTES = 2**29  # on disk; MAX_PIXELS take 342 MiB uncompressed, with an alpha channel

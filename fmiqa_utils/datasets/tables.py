@@ -40,6 +40,9 @@ def load_pairs(
     "dmos", the labels of the published results, or "realigned"); direction says whether "higher" or "lower"
     labels of a CSV are better, and is needed there. Raises InputError where anything is missing: never a
     shorter table.
+
+    >>> load_pairs("csv:pairs.csv", direction="higher")[["ref", "dist", "quality"]].iloc[0].to_list()
+    ['a.png', 'a_1.png', 4.0]
     """
     refuse_kind(name, ["pairs"])
     return _complete(read_labels(name, root, labels=labels, direction=direction), PAIR_COLUMNS)

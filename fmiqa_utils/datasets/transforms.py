@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Both = tuple[np.ndarray, np.ndarray]  # reference and distorted image, uint8 [H, W, 3]
 
-TRANSFORMS_VERSION = 1  # part of every shard's key: raise it when a transform gives other pixels
-
 
 def translate(ref: "np.ndarray", dist: "np.ndarray", percent: float) -> "Both":
     """o = ⌈percent / 100 · W⌉: the reference keeps columns [0, W − o), the distorted image [o, W)."""

@@ -1,7 +1,6 @@
 """The embedded demo dataset: seven photographs distorted like TID2013, built from a recipe, not shipped."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -25,14 +24,12 @@ from fmiqa_utils.demo.calibration import Distorted, Rgb
 from fmiqa_utils.demo.distortions import KINDS
 from fmiqa_utils.demo.photographs import PHOTOGRAPHS, SIZE, reference, source
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.keys import recipe_key
 from fmiqa_utils.paths import data_root
 
 LEVELS = range(1, 6)
 SPACE = 400e6  # bytes; a whole demo takes about half
 FORMAT = 1  # of the folder
-PIXELS_VERSION = (
-    1  # raise it when the same photograph gives other pixels; tests/extraction/test_versions.py notices
-)
 # Recipes that were hashes of the source code: they gave the pixels of version 1.
 SAME_PIXELS = ("73c040f2f637be3d889eeba8e4babf72fab7e4c51d6605f0fe65959177aa9c4a",)
 
@@ -45,6 +42,9 @@ def build_demo(
     `root` is data/demo by default; `progress(done, total)` counts distorted images. Another build of the same
     folder is waited for. The folder appears in one move when all of it is written. Raises InputError where it
     cannot be written, where `root` holds something else, or where a photograph is missing.
+
+    >>> build_demo().name
+    'demo'
     """
     root = (Path(root) if root is not None else data_root() / "demo").resolve()
     recipe = _recipe()
@@ -79,10 +79,7 @@ def deviation_table(root: Path) -> pd.DataFrame:
 
 def _recipe() -> str:
     """A hash of everything that decides the pixels, but for the versions of the libraries."""
-    digest = hashlib.sha256(f"{FORMAT} {PIXELS_VERSION}".encode())
-    for path in (calibration.TABLE, *map(source, PHOTOGRAPHS)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return recipe_key(FORMAT, (calibration.TABLE, *map(source, PHOTOGRAPHS)))
 
 
 def _is_whole(root: Path, recipe: str) -> bool:

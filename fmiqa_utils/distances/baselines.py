@@ -11,8 +11,6 @@ from skimage.metrics import structural_similarity
 from fmiqa_utils.distances.table import THROUGH_PYIQA, USUAL_BASELINES, chosen_baselines, without_pyiqa
 from fmiqa_utils.errors import InputError
 
-BASELINES_VERSION = 1  # part of every shard's key: raise it when a baseline gives other values
-
 PSNR_OF_EQUAL = 100.0  # dB, in place of infinity
 
 

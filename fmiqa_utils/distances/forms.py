@@ -19,8 +19,6 @@ from fmiqa_utils.errors import InputError, near
 
 SIDE = 8  # a window of the statistical distances is 8 × 8 = 64 samples
 DIRECTIONS = 32  # of the corrected swd; the published form takes as many as its samples have numbers
-DISTANCES_VERSION = 2  # part of every shard's key: raise it when a formula changes
-
 Layers = Tensor | list[Tensor]
 
 

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from fmiqa_utils.backbones.features import Features
 from fmiqa_utils.backbones.load import Backbone, load_backbone
 from fmiqa_utils.backbones.windows import WINDOW, window_boxes
+from fmiqa_utils.console import UNTRAINED_NOTE
 from fmiqa_utils.distances.forms import channel_maps, distances, embedding_cos
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.summary import as_html, as_text
 
 RANGE_SLACK = 1e-4  # resizing and quantisation may leave [0, 1] by this much
 
@@ -22,6 +24,14 @@ class FeatureDistance(nn.Module):
     mean over sliding windows.
     Differentiable in both arguments; the backbone is frozen. Raises InputError for a wrong range, shape, dtype or device, and for
     images under 224 px. Source: Ghildyal et al., ICASSP 2025 (arXiv 2409.07650).
+
+    >>> import torch
+    >>> metric = FeatureDistance("timm:resnet10t", weights="untrained", distance="cos")
+    >>> ref = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    >>> metric(ref, ref).abs().max().item() < 1e-5
+    True
+    >>> metric((ref * 0.9), ref).shape
+    torch.Size([2])
     """
 
     def __init__(
@@ -42,6 +52,25 @@ class FeatureDistance(nn.Module):
         self.distance, self.variant = distance, variant
         self.layers = None if layers is None else list(layers)
         self._check_choice()
+
+    def summary(self) -> dict[str, str]:
+        """What the metric computes, fact by fact."""
+        b = self.backbone
+        facts = {
+            "backbone": f"{b.name} ({b.weights})",
+            "distance": self.distance
+            if self.distance == "embedding_cos"
+            else f"{self.distance}, {self.variant} form",
+            "layers": "all" if self.layers is None else ", ".join(map(str, self.layers)),
+            "input": f"[B, 3, H, W] in [0, 1], normalize={b.normalize}, {b.precision}",
+        }
+        return facts | ({"warning": UNTRAINED_NOTE} if b.weights == "untrained" else {})
+
+    def __repr__(self) -> str:
+        return as_text("FeatureDistance", self.summary())
+
+    def _repr_html_(self) -> str:
+        return as_html("FeatureDistance", self.summary())
 
     def forward(self, dist: Tensor, ref: Tensor) -> Tensor:
         """[B, 3, H, W] in [0, 1], distorted and reference → [B]; mean over windows."""

@@ -10,26 +10,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from fmiqa_utils.backbones.catalogue import WINDOW
+from fmiqa_utils.backbones.catalogue import NORMALIZE, PRECISIONS, SMALL_IMAGES, WINDOW
 from fmiqa_utils.backbones.device import pick_device
 from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.datasets.check import glance
 from fmiqa_utils.datasets.tables import load_pairs
+from fmiqa_utils.datasets.transforms import chosen_transforms
 from fmiqa_utils.demo.build import build_demo
+from fmiqa_utils.distances.baselines import choose_baselines
+from fmiqa_utils.distances.table import USUAL, chosen_distances, chosen_variants
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.choices import choose
 from fmiqa_utils.extraction.engines.base import Engine, Trials, serial
-from fmiqa_utils.extraction.keys import run_key
-from fmiqa_utils.extraction.plan import plan
+from fmiqa_utils.extraction.plan import plan, run_key
 from fmiqa_utils.extraction.provenance import hardware, versions
 from fmiqa_utils.extraction.resume import Kept
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.files.storage import write_atomically
+from fmiqa_utils.keys import digest
 from fmiqa_utils.paths import scores_root
-from fmiqa_utils.scores.run_names import check_run_name, known_runs, plain, shards_in_use
-from fmiqa_utils.scores.runs import save_run
+from fmiqa_utils.progress import progress_bar
+from fmiqa_utils.scores.run_names import check_run_name, default_run, known_runs, plain, shards_in_use
+from fmiqa_utils.scores.runs import Run, load_run, save_run
 from fmiqa_utils.scores.shards import (
-    digest,
     labels_digest,
     manifest_bytes,
     manifest_name,
@@ -39,6 +42,70 @@ from fmiqa_utils.scores.shards import (
     sole_writer,
     write_manifest,
 )
+from fmiqa_utils.words import one_of
+
+
+def extract(
+    dataset: str = "demo",
+    backbone: str = "auto",
+    weights: str = "auto",
+    *,
+    run: str = "",
+    root: str | None = None,
+    labels: str | None = None,
+    direction: str | None = None,
+    distances: str = USUAL,
+    variants: str = "published",
+    baselines: str = "psnr,ssim",
+    transforms: str = "none",
+    transform_pairs: int = 0,
+    small_images: str = "error",
+    normalize: str = "none",
+    precision: str = "fp32",
+    device: str = "auto",
+    batch: int = 0,
+    strict: bool = False,
+    verify: bool = False,
+) -> Run:
+    """Score a dataset with one or more backbones and return the run; what is scored already is not scored again.
+
+    The words are those of `fmiqa extract`, names by commas: `dataset` a name from `fmiqa datasets` or csv:PATH (then `direction` says
+    whether "higher" or "lower" labels are better), `distances` and `variants` also "all" and "both". `run`: its name, the dataset's by
+    default. Raises InputError for what the command refuses.
+
+    >>> run = extract("csv:pairs.csv", "timm:resnet10t", "untrained", direction="higher", distances="cos")
+    >>> run.dataset, len(run.pairs)
+    ('csv:pairs.csv', 4)
+    """
+    settings = Settings(
+        chosen_distances(distances),
+        chosen_variants(variants),
+        small_images=one_of(small_images, SMALL_IMAGES, "treatment of small images"),
+        baselines=choose_baselines(baselines),
+    )
+    pick_device(device)
+    if dataset == "demo":
+        build_demo()
+    pairs = load_pairs(dataset, root, labels=labels, direction=direction)
+    name = run or default_run(dataset)
+    chosen = choose(backbone, weights, dataset)
+    with progress_bar("pairs") as update:
+        extract_run(
+            name,
+            pairs,
+            chosen,
+            settings=settings,
+            transforms=chosen_transforms(transforms),
+            transform_pairs=transform_pairs,
+            normalize=one_of(normalize, NORMALIZE, "normalization"),
+            precision=one_of(precision, PRECISIONS, "precision"),
+            device=device,
+            batch=batch,
+            strict=strict,
+            verify=verify,
+            progress=update,
+        )
+    return load_run(name)
 
 
 def extract_run(
@@ -64,7 +131,6 @@ def extract_run(
     settings for good: another extraction changes it only under the same name. Raises InputError for a name that cannot be a run's and
     settings of another type, such as a dict, before anything is done, and for pairs that cannot be scored.
     """
-
     settings = Settings() if settings is None else settings
     if not isinstance(settings, Settings):
         raise InputError(
@@ -106,9 +172,8 @@ def run_folder(
     """Where the shards of a dataset and a scorer are kept: scores/DATASET/BACKBONE_WEIGHTS_…-KEY."""
     b = scorer.backbone
     dataset = str(pairs["dataset"].iloc[0])
-    own_table = dataset.startswith(
-        "csv:"
-    )  # names of own tables recur; one path may be written in several ways
+    # Names of own tables recur, and one path may be written in several ways: the real path decides.
+    own_table = dataset.startswith("csv:")
     place = [os.path.realpath(p) for p in pairs[["ref_path", "dist_path"]].iloc[0]] if own_table else []
     key = digest(run_key(scorer), list(transforms), transform_pairs, *place)[:10]
     name = plain("_".join((b.name, b.weights, b.normalize, b.precision)))

@@ -1,17 +1,19 @@
 """Which chunks a run has, and the keys that say when one is done."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
+from fmiqa_utils.backbones.catalogue import WINDOW
+from fmiqa_utils.backbones.windows import STRIDE
 from fmiqa_utils.datasets.transforms import check_transforms
+from fmiqa_utils.distances.table import THROUGH_PYIQA
 from fmiqa_utils.extraction.chunk import Chunk
-from fmiqa_utils.extraction.keys import IDENTITY, run_key
 from fmiqa_utils.extraction.scorer import Scorer
-from fmiqa_utils.scores.shards import digest
+from fmiqa_utils.keys import IDENTITY, chunk_key, scores_key
 
 BLOCK = 256  # chunks whose names are text at the same time
 
@@ -40,7 +42,7 @@ class Plan:
 def plan(
     pairs: pd.DataFrame, scorer: Scorer, transforms: Sequence[str] = ("none",), transform_pairs: int = 0
 ) -> Plan:
-    """One chunk per reference and transform; its key (`keys`) covers everything that changes a number.
+    """One chunk per reference and transform; its key (`keys.chunk_key`) covers everything that changes a number.
 
     `transform_pairs`: how many pairs, evenly spaced, are scored under the transforms other than "none"; 0: all.
     """
@@ -53,8 +55,23 @@ def plan(
         groups = np.split(rows[np.argsort(codes, kind="stable")], np.bincount(codes).cumsum()[:-1])
         places += [(str(ref), transform, own) for ref, own in zip(refs, groups, strict=True)]
     names = _texts(pairs[IDENTITY], [rows for *_, rows in places])
-    keys = [digest(common, transform, own) for (_, transform, _), own in zip(places, names, strict=True)]
+    keys = [chunk_key(common, transform, own) for (_, transform, _), own in zip(places, names, strict=True)]
     return Plan(pairs, keys, places)
+
+
+def run_key(scorer: Scorer) -> str:
+    """`keys.scores_key` of a backbone with the settings it scores with."""
+    b = scorer.backbone
+    return scores_key(
+        asdict(scorer.settings),
+        backbone=b.name,
+        source=b.info.source,
+        weights_sha256=b.weights_sha256,
+        normalize=b.normalize,
+        precision=b.precision,
+        windows=(WINDOW, STRIDE),
+        pyiqa=bool(set(scorer.settings.baselines) & set(THROUGH_PYIQA)),
+    )
 
 
 def _texts(names: pd.DataFrame, groups: list[np.ndarray]) -> Iterator[list[list[str]]]:

@@ -31,6 +31,9 @@ def explore(run: str = "demo", *, device: str = "auto") -> widgets.VBox:
     """The Explorer for a saved run, as a widget to display.
 
     Dropdowns and sliders choose run, reference, distortion, level, backbone, block and distance. Raises InputError for an unknown run.
+
+    >>> explore("own")
+    VBox(...)
     """
     return Explorer(run, device=device).view
 

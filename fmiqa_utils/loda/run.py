@@ -15,6 +15,7 @@ from fmiqa_utils.console import say
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.provenance import versions
 from fmiqa_utils.files.storage import TEMPORARY, write_atomically
+from fmiqa_utils.keys import digest, training_key
 from fmiqa_utils.loda.checkpoints import read_checkpoint
 from fmiqa_utils.loda.counting import Progress
 from fmiqa_utils.loda.data import check_enough, fill_cache
@@ -27,9 +28,8 @@ from fmiqa_utils.loda.train import BEST, LAST, Images, check_device, fit, images
 from fmiqa_utils.paths import machine_root
 from fmiqa_utils.progress import silent
 from fmiqa_utils.scores.run_names import plain
-from fmiqa_utils.scores.shards import digest, sole_writer
+from fmiqa_utils.scores.shards import sole_writer
 
-VERSION = 2  # counted up where the same images, labels and options come to give other numbers
 RESULT, SPLITS = "result.json", "splits.json"
 FILES = ("history.csv", "predictions.csv")  # of a split, whose checksums its result holds
 
@@ -44,7 +44,7 @@ def run_folder(table: pd.DataFrame, options: Options) -> Path:
 
     The first time every image is read; later those whose path, size or time of change is new (`fill_cache`).
     """
-    key = digest(VERSION, asdict(options), _labels(table), _images(table))[:10]
+    key = training_key(asdict(options), _labels(table), _images(table))[:10]
     name = (
         f"{table['dataset'].iloc[0]}_{options.vit}_{options.cnn}{'' if options.inject else '_no-injection'}"
     )

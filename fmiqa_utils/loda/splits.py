@@ -8,8 +8,8 @@ import pandas as pd
 
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.files.storage import write_atomically
+from fmiqa_utils.keys import digest
 from fmiqa_utils.loda.options import N_SPLITS, PROTOCOLS
-from fmiqa_utils.scores.shards import digest
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1  # of the references; the validation share leaves the training part
 Parts = dict[str, list[str]]  # part: references

@@ -12,8 +12,8 @@ import nbformat
 
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.files.storage import write_atomically
+from fmiqa_utils.keys import digest
 from fmiqa_utils.progress import Update, silent
-from fmiqa_utils.scores.shards import digest
 
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
@@ -68,20 +68,6 @@ def _typed(path: Path, parameter: Parameter, value: object) -> object:
     except (TypeError, ValueError):
         pass
     raise InputError(f"{path.name}: {parameter.name} must be {kind} ({parameter.help}), not {value!r}.")
-
-
-def package_digest(*suffixes: str) -> str:
-    """sha256 over the package's own files, or over those that end with one of `suffixes`."""
-    folder = Path(__file__).parent.parent
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    chosen = [p for p in files if not suffixes or p.suffix in suffixes]
-    return digest([(str(p.relative_to(folder)), digest(p.read_bytes().hex())) for p in chosen])
-
-
-def notebook_key(source: Path, parameters: Mapping[str, object], material: object) -> str:
-    """sha256 of all that a notebook's outputs depend on; the page's templates are not among it."""
-    code = package_digest(".py", ".csv")
-    return digest(source.read_text(encoding="utf-8"), dict(parameters), code, material)
 
 
 def is_finished(destination: Path, key: str, figures: Path | None = None) -> bool:

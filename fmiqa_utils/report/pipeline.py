@@ -15,14 +15,13 @@ from fmiqa_utils.datasets.images import file_facts
 from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.files.storage import check_room, read_whole, write_atomically
+from fmiqa_utils.keys import digest, notebook_key, page_key
 from fmiqa_utils.paths import figures_root, notebooks_root, reports_root
 from fmiqa_utils.progress import Update, silent
 from fmiqa_utils.report.notebooks import (
     check_parameters,
     is_finished,
-    notebook_key,
     notebook_parameters,
-    package_digest,
     read_json,
     read_record,
     run_notebook,
@@ -30,8 +29,10 @@ from fmiqa_utils.report.notebooks import (
 )
 from fmiqa_utils.scores.run_names import PINNED, check_run_name, known_runs, saved_record, unknown_run
 from fmiqa_utils.scores.runs import UNREADABLE, run_material, run_pairs
-from fmiqa_utils.scores.shards import digest, sole_writer
+from fmiqa_utils.scores.shards import sole_writer
 
+PAGE_MODULES = ("fmiqa_utils.report.page",)
+TEMPLATES = Path(__file__).parent / "templates"
 EXTRACT = "01_extract.ipynb"
 READERS = (
     "02_layer_curves.ipynb",
@@ -62,6 +63,10 @@ def make_report(
     `progress` hears of notebooks, cells, and what is counted inside them. `command` is how the page says that it was made. Raises
     InputError for a parameter that no notebook declares or of a wrong type, before anything runs, and for a notebook that fails; the
     last good page stays.
+
+    >>> make_report("own", {"block": 3})
+    Traceback (most recent call last):
+    fmiqa_utils.errors.InputError: no notebook has a parameter 'block'; did you mean ...
     """
     check_run_name(run)
     given = absolute_paths(given)
@@ -261,7 +266,7 @@ def _page(job: _Job, executed: Sequence[Path]) -> str:
     """Write the page, unless nothing that it shows has changed; returns the headline."""
     page, record = job.folder / "index.html", job.folder / "page.json"
     chapters = [read_record(p) for p in executed]
-    key = digest(chapters, package_digest(), run_material(job.run))
+    key = page_key(chapters, run_material(job.run), PAGE_MODULES, TEMPLATES)
     known = read_json(record)
     if known.get("key") == key and known.get("sha256") == sha256_of(page):
         return str(known["headline"])
@@ -285,7 +290,7 @@ def _index(say: Say) -> None:
 
     with sole_writer(reports_root(), waiting=say):  # two reports at once have one index
         page, record = reports_root() / "index.html", reports_root() / "index.json"
-        key = digest(package_digest(), {name: _material_or_reason(name) for name in names})
+        key = page_key([], {name: _material_or_reason(name) for name in names}, PAGE_MODULES, TEMPLATES)
         known = read_json(record)
         if known.get("key") == key and known.get("sha256") == sha256_of(page):
             return

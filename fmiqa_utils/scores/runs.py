@@ -10,10 +10,10 @@ from pandas.api.types import union_categoricals
 
 from fmiqa_utils.console import UNTRAINED_NOTE, UNTRAINED_TAG
 from fmiqa_utils.errors import InputError, near
+from fmiqa_utils.keys import digest
 from fmiqa_utils.scores.run_names import Part, run_parts, save_parts
 from fmiqa_utils.scores.shards import (
     SCORE_COLUMNS,
-    digest,
     manifest_bytes,
     manifest_name,
     read_failures,
@@ -21,6 +21,7 @@ from fmiqa_utils.scores.shards import (
     read_pairs,
     read_scores,
 )
+from fmiqa_utils.summary import as_html, as_text
 
 UNREADABLE = (
     OSError,
@@ -32,7 +33,11 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Run:
-    """The tables of a run: scores (long), pairs, failures, and one manifest per backbone."""
+    """The tables of a run: scores (long), pairs, failures, and one manifest per backbone.
+
+    >>> load_run("own").summary()["pairs"]
+    '4 of 2 references, labels mos'
+    """
 
     name: str
     scores: pd.DataFrame
@@ -59,6 +64,28 @@ class Run:
         names = ", ".join(dict.fromkeys(untrained))
         return UNTRAINED_TAG if len(untrained) == len(self.manifests) else f"{UNTRAINED_TAG}: {names}"
 
+    def summary(self) -> dict[str, str]:
+        """What the run holds, fact by fact: dataset, pairs, models, measures, failures, and a warning for untrained weights."""
+        kind, failed = self.pairs["label_kind"].iloc[0], self.failures["pair_id"].nunique()
+        models = [f"{m['backbone']} ({m['weights']}, normalize={m['normalize']})" for m in self.manifests]
+        settings = self.manifests[0]["settings"]
+        facts = {
+            "dataset": self.dataset,
+            "pairs": f"{len(self.pairs):,} of {self.pairs['ref'].nunique():,} references, labels {kind}",
+            "models": "; ".join(models),
+            "distances": f"{', '.join(settings['distances'])} ({' and '.join(settings['variants'])})",
+            "baselines": ", ".join(settings["baselines"]),
+            "transforms": ", ".join(map(str, self.scores["transform"].unique())),
+            "values": f"{len(self.scores):,}; {failed:,} pairs failed",
+        }
+        return facts | ({"warning": self.warning} if self.tag else {})
+
+    def __repr__(self) -> str:
+        return as_text(f"Run {self.name!r}", self.summary())
+
+    def _repr_html_(self) -> str:
+        return as_html(f"Run {self.name}", self.summary())
+
 
 def save_run(name: str, folders: Sequence[Path], manifests: Sequence[dict] | None = None) -> Path:
     """Remember which score folders make up run `name`, with the manifests that they have now or had when they were scored."""
@@ -78,6 +105,10 @@ def load_run(
     """What run `name` holds, or only some `backbones` and `distances` of it; the shards of other backbones are not opened.
 
     Raises InputError for an unknown or unfinished run and for a backbone that it does not hold.
+
+    >>> run = load_run("own", distances=["cos"])
+    >>> sorted(run.scores["distance"].unique())
+    ['cos']
     """
     manifests = _manifests(name)
     held = {m["backbone"] for m in manifests.values()}

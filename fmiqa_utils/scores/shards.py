@@ -29,6 +29,7 @@ from fmiqa_utils.files.storage import (
     read_whole,
     write_atomically,
 )
+from fmiqa_utils.keys import digest
 
 SCORE_COLUMNS = [
     "dataset",
@@ -60,11 +61,6 @@ class Verified(NamedTuple):
 _VERIFIED_SCHEMA = pa.schema(
     [(c, pa.int64() if c == "size" else pa.string()) for c in ("shard", *Verified._fields)]
 )
-
-
-def digest(*parts: object) -> str:
-    """sha256 of `parts` as canonical JSON."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def digest_rows(table: pd.DataFrame) -> str:

@@ -42,6 +42,11 @@ def correlation_table(
     - krcc (τ_b); srcc_within, srcc_within_sd: mean and standard deviation of the references' own SRCCs.
 
     Raises InputError for a column `by` that `pairs` lacks, an unknown `resample`, a missing or a double row.
+
+    >>> run = load_run("own")
+    >>> table = correlation_table(run.scores, run.pairs, fit=False)
+    >>> table.loc[table["distance"] == "psnr", ["n", "srcc"]].iloc[0].to_list()
+    [4.0, 1.0]
     """
     splits = _splits(by, pairs)
     if resample not in ("ref", "image"):

@@ -1,6 +1,6 @@
 """A stage that gives other numbers must have another version, for the version is in every shard's key.
 
-`python tests/extraction/test_versions.py` writes tests/golden/stages.json anew, after a version was raised.
+`python tests/test_versions.py` writes tests/golden/stages.json anew, after a version was raised.
 """
 
 import json
@@ -16,14 +16,13 @@ from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.backbones.windows import cut_windows, fit_small, window_boxes
 from fmiqa_utils.datasets.images import read_rgb
 from fmiqa_utils.datasets.transforms import apply_transform
-from fmiqa_utils.demo.build import PIXELS_VERSION
 from fmiqa_utils.demo.calibration import calibrate
 from fmiqa_utils.demo.distortions import KINDS, distort
 from fmiqa_utils.distances.baselines import baseline_values
 from fmiqa_utils.distances.forms import DISTANCES, VARIANTS, distances
-from fmiqa_utils.extraction.keys import STAGES
+from fmiqa_utils.keys import DEMO_PIXELS, STAGES
 
-RECORDED = Path(__file__).parents[1] / "golden" / "stages.json"
+RECORDED = Path(__file__).parent / "golden" / "stages.json"
 RNG = np.random.RandomState  # numpy keeps its numbers for good
 
 
@@ -114,7 +113,7 @@ COMPUTED: dict[str, Callable[[Path], list[float]]] = {
     "baselines": baselines,
     "demo": demo,
 }
-VERSIONS = STAGES | {"demo": PIXELS_VERSION}
+VERSIONS = STAGES | {"demo": DEMO_PIXELS}
 
 
 @pytest.mark.parametrize("stage", list(VERSIONS))
