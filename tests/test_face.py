@@ -112,7 +112,7 @@ def test_a_run_shows_itself_in_a_few_lines(run: Run) -> None:
     assert text.splitlines()[0] == "Run 'own'"
     assert len(text.splitlines()) <= 10
     for fact in (
-        "csv:pairs.csv",
+        "csv:pairs",
         "4 of 2 references, labels mos",
         f"{TINY} (untrained, normalize=none)",
         "UNTRAINED",

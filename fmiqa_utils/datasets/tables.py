@@ -41,8 +41,8 @@ def load_pairs(
     labels of a CSV are better, and is needed there. Raises InputError where anything is missing: never a
     shorter table.
 
-    >>> load_pairs("csv:pairs.csv", direction="higher")[["ref", "dist", "quality"]].iloc[0].to_list()
-    ['a.png', 'a_1.png', 4.0]
+    >>> load_pairs("csv:pairs.csv", direction="higher")["dist"].to_list()
+    ['a_1.png', 'a_2.png', 'b_1.png', 'b_2.png']
     """
     refuse_kind(name, ["pairs"])
     return _complete(read_labels(name, root, labels=labels, direction=direction), PAIR_COLUMNS)

@@ -75,7 +75,7 @@ def extract(
 
     >>> run = extract("csv:pairs.csv", "timm:resnet10t", "untrained", direction="higher", distances="cos")
     >>> run.dataset, len(run.pairs)
-    ('csv:pairs.csv', 4)
+    ('csv:pairs', 4)
     """
     settings = Settings(
         chosen_distances(distances),

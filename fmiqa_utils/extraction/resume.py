@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from fmiqa_utils.datasets.images import file_facts, read_bytes_rgb
@@ -10,7 +10,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.chunk import Chunk
 from fmiqa_utils.extraction.engines.base import Done
 from fmiqa_utils.extraction.plan import Plan
-from fmiqa_utils.files.storage import in_threads, is_remote, is_writable, listing, remove
+from fmiqa_utils.files.storage import Entry, in_threads, is_remote, is_writable, listing, remove
 from fmiqa_utils.scores.shards import (
     Verified,
     facts_of,
@@ -24,8 +24,56 @@ from fmiqa_utils.scores.shards import (
 RELIST = 30.0  # s between looks at what other drivers have finished in an object store
 
 
+class _Shards:
+    """The shards in a folder, as they were last listed, and what an earlier run noted of those that it had read whole.
+
+    `say` hears of damaged ones. `verify`: every image is hashed, whatever its size and time say.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], object], *, verify: bool) -> None:
+        self.folder, self.say, self.verify = folder, say, verify
+        self.noted = read_verified(folder)
+        self.entries: dict[str, Entry] = {}
+        self.names: dict[str, list[str]] = {}  # first 16 digits of a key: its shards
+        self.due = 0.0  # when to list again, by time.monotonic()
+        self.look()
+
+    def look(self) -> None:
+        """Look at the folder again."""
+        begin = time.monotonic()
+        self.entries = listing(self.folder)
+        self.names = find_shards(self.entries)
+        took = time.monotonic() - begin
+        self.due = time.monotonic() + max(RELIST, 20 * took)  # at most a twentieth of the time
+
+    def of(self, key: str) -> list[str]:
+        """Names of the shards of `key`; more than one where scoring was repeated."""
+        return self.names.get(key[:16], [])
+
+    def holds(self, chunk: Chunk, name: str, stamp: str) -> bool:
+        """True if shard `name` is whole, holds `chunk` without failures, and its images are still those that it was scored from.
+
+        `stamp`: `images_stamp` of the images as they are now, "" where one is missing.
+        """
+        if stamp and not self.verify and self.noted.get(name) == (*self.entries[name], stamp):
+            return True
+        shard = read_shard(self.folder / name)
+        if shard is None:
+            self.say(f"{name} is damaged: its chunk is computed again")
+        return is_done(chunk, shard, verify=self.verify)
+
+    def note(self, stamps: Mapping[str, str]) -> None:
+        """Note the shards that are whole: {name: stamp of its images}."""
+        verified = {
+            n: Verified(*self.entries[n], stamp) for n, stamp in stamps.items() if stamp and n in self.entries
+        }
+        if verified != self.noted:
+            write_verified(self.folder, verified)
+            self.noted = verified
+
+
 class Kept:
-    """The shards of a plan that are done. `say` hears of damaged ones. `verify`: every image is hashed, whatever its size and time say.
+    """The chunks of a plan that are done: which shard holds each, and what is left to do.
 
     `shards`: {key: name}; `pairs`: how many are in them; `failed`: pairs without a value in the chunks scored since.
     """
@@ -33,21 +81,23 @@ class Kept:
     def __init__(
         self, chunks: Plan, folder: Path, say: Callable[[str], object], *, verify: bool = False
     ) -> None:
-        self.chunks, self.folder, self.say, self.verify = chunks, folder, say, verify
-        self.shards: dict[str, str] = {}  # key: name
-        self.pairs = 0  # in `shards`
+        self.chunks, self.folder = chunks, folder
+        self.shards: dict[str, str] = {}
+        self.pairs = 0
+        self._there = _Shards(folder, say, verify=verify)
         self._place = {key: i for i, key in enumerate(chunks.keys)}
-        self._images: dict[str, str] = {}  # name: stamp
-        self.failed = 0
+        self._stamps: dict[str, str] = {}  # name: stamp of its images
         self._failures: dict[str, int] = {}  # key: pairs
-        self._outdated: dict[str, set[str]] = {}  # key: names that are of no use
+        self._outdated: dict[str, set[str]] = {}  # key: names that are of no use, without a successor yet
         self._stale: set[str] = set()  # those that have a successor
-        self._known = read_verified(folder)
-        self._look_around()
         for i, found in enumerate(in_threads(self._found, range(len(chunks)), is_remote(folder))):
             self._keep(i, found)
-        if self._verified() != self._known:
-            write_verified(folder, self._verified())
+        self._there.note(self._stamps)
+
+    @property
+    def failed(self) -> int:
+        """Pairs without a value in the chunks scored since."""
+        return sum(self._failures.values())
 
     def to_do(self) -> Iterator[Chunk]:
         """The chunks that are not done. In an object store, where several drivers may share the work, each begins at a place of its own
@@ -57,10 +107,10 @@ class Kept:
             first = secrets.randbelow(len(todo))
             todo = todo[first:] + todo[:first]
         for i in todo:
-            if is_remote(self.folder) and time.monotonic() > self._look_again:
-                self._look_around()
+            if is_remote(self.folder) and time.monotonic() > self._there.due:
+                self._there.look()
             key = self.chunks.keys[i]
-            news = set(self._names.get(key[:16], ())) - self._outdated.get(key, set())
+            news = set(self._there.of(key)) - self._outdated.get(key, set())
             if news and (found := self._found(i)):
                 self._keep(i, found)
             else:
@@ -70,18 +120,17 @@ class Kept:
         """A chunk that was scored."""
         if done.failures:
             self._failures[done.key] = len(done.failures)
-            self.failed += len(done.failures)
         self._stale |= self._outdated.pop(done.key, set())
         self._keep(self._place[done.key], (done.shard, "" if done.failures else done.images))
 
     def settle(self) -> None:
         """Before the manifest: what failed here and another driver could score is taken over; a note says which shards are whole."""
-        self._look_around()
-        for key, count in self._failures.items() if is_remote(self.folder) else ():
+        self._there.look()
+        for key in list(self._failures) if is_remote(self.folder) else ():
             if found := self._found(self._place[key]):
-                self.failed -= count
+                del self._failures[key]
                 self._keep(self._place[key], found)
-        write_verified(self.folder, self._verified())
+        self._there.note(self._stamps)
 
     def clean(self, in_use: Callable[[], set[str]]) -> None:
         """After the manifest: shards that have a successor go, unless a saved run holds them (`in_use`, asked only where it matters)."""
@@ -93,42 +142,22 @@ class Kept:
         if found is not None:
             key, (name, stamp) = self.chunks.keys[i], found
             self.pairs += 0 if key in self.shards else self.chunks.size(i)
-            self.shards[key], self._images[name] = name, stamp
-
-    def _look_around(self) -> None:
-        begin = time.monotonic()
-        self._entries = listing(self.folder)
-        self._names = find_shards(self._entries)
-        took = time.monotonic() - begin
-        self._look_again = time.monotonic() + max(RELIST, 20 * took)  # at most a twentieth of the time
+            self.shards[key], self._stamps[name] = name, stamp
 
     def _found(self, i: int) -> tuple[str, str] | None:
         """(shard, stamp of its images) if chunk number `i` is done; others of its key stay until the manifest names this one."""
         key = self.chunks.keys[i]
-        names = self._names.get(key[:16], [])
+        names = self._there.of(key)
         if not names:
             return None
         chunk = self.chunks.chunk(i)
-        now = _stamp_now(chunk)
+        stamp = _stamp_now(chunk)
         for name in names:
-            if self._is_done(chunk, name, now):
+            if self._there.holds(chunk, name, stamp):
                 self._stale |= set(names) - {name}
-                return name, now
+                return name, stamp
         self._outdated[key] = set(names)
         return None
-
-    def _is_done(self, chunk: Chunk, name: str, now: str) -> bool:
-        if now and not self.verify and self._known.get(name) == (*self._entries[name], now):
-            return True
-        shard = read_shard(self.folder / name)
-        if shard is None:
-            self.say(f"{name} is damaged: its chunk is computed again")
-        return is_done(chunk, shard, verify=self.verify)
-
-    def _verified(self) -> dict[str, Verified]:
-        return {
-            n: Verified(*self._entries[n], s) for n, s in self._images.items() if s and n in self._entries
-        }
 
 
 def is_done(chunk: Chunk, shard: bytes | None, *, verify: bool = False) -> bool:

@@ -64,9 +64,10 @@ def make_report(
     InputError for a parameter that no notebook declares or of a wrong type, before anything runs, and for a notebook that fails; the
     last good page stays.
 
-    >>> make_report("own", {"block": 3})
+    >>> make_report("own", {"blocks": 3})
     Traceback (most recent call last):
-    fmiqa_utils.errors.InputError: no notebook has a parameter 'block'; did you mean ...
+        ...
+    fmiqa_utils.errors.InputError: no notebook has a parameter 'blocks'; ...
     """
     check_run_name(run)
     given = absolute_paths(given)

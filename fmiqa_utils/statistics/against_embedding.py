@@ -19,7 +19,7 @@ FORM_COLUMNS = [
     "distance",
     "n",
     "value",
-    "baseline",
+    "control",
     "difference",
     "lower",
     "upper",
@@ -47,7 +47,7 @@ def corrected_vs_published(run: Run, *, n_resamples: int = 2000) -> pd.DataFrame
     """SRCC of each distance's corrected joint form against its published one; empty where the run has one form only.
 
     A distance whose two forms are the same for the model (l2; cos of tokens) is left out.
-    Columns: backbone, weights, normalize, distance, n, value, baseline (the published form), difference, lower, upper (95 %), p_bootstrap,
+    Columns: backbone, weights, normalize, distance, n, value, control (the published form), difference, lower, upper (95 %), p_bootstrap,
     p_bootstrap_holm (over the distances of one backbone) and significant (at 5 %).
     """
     rows = _unmoved(run)
@@ -82,8 +82,8 @@ def layer_choice(run: Run, distance: str = "cos", variant: str = "published") ->
     folds = min(FOLDS, run.pairs["ref"].nunique())
     for group, wide in _by_backbone(run, distance, variant):
         blocks = wide[[c for c in wide.columns if c != "joint"]]
-        baseline = list(blocks.columns).index("embedding")
-        found = nested_selection(blocks, run.pairs["quality"], run.pairs["ref"], baseline, n_folds=folds)
+        control = list(blocks.columns).index("embedding")
+        found = nested_selection(blocks, run.pairs["quality"], run.pairs["ref"], control, n_folds=folds)
         lower, upper = found.held_out_interval
         rows.append(
             {

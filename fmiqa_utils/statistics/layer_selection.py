@@ -12,7 +12,7 @@ from fmiqa_utils.statistics.coefficients import FloatArray, IntArray, srcc
 
 
 class Selection(NamedTuple):
-    """Result of `nested_selection`; leads are differences of SRCC from the baseline.
+    """Result of `nested_selection`; leads are differences of SRCC from the control.
 
     `apparent_lead` is the best candidate's on all references, the number that a table's maximum suggests.
     In every split the best candidate of the training references is followed: `training_lead` is the mean of
@@ -40,14 +40,14 @@ def nested_selection(
     values: ArrayLike,
     quality: ArrayLike,
     refs: ArrayLike,
-    baseline: int,
+    control: int,
     *,
     n_folds: int = 5,
     n_repeats: int = 20,
     ci: float = 0.95,
     seed: int = 0,
 ) -> Selection:
-    """Choose among the columns but `baseline` by repeated cross-validation over references.
+    """Choose among the columns but `control` by repeated cross-validation over references.
 
     `values` [n, k]: oriented predictions, `quality` and `refs` [n]. A layer has nothing to train, so the
     inner loop is its SRCC on the training references. Intervals are the corrected resampled t of Nadeau and
@@ -61,15 +61,15 @@ def nested_selection(
             f"n_folds={n_folds} with {n_refs} references: it must be between 2 and their number."
         )
     held_out = held_out_splits(n_refs, n_folds, n_repeats, seed)
-    training = _leads(weighted_srcc(matrix, target, codes, 1 - held_out), baseline)
-    testing = _leads(weighted_srcc(matrix, target, codes, held_out), baseline)
-    apparent = _leads(srcc(matrix, target)[None], baseline)[0]
-    choice = _best(training, baseline)  # [splits]
+    training = _leads(weighted_srcc(matrix, target, codes, 1 - held_out), control)
+    testing = _leads(weighted_srcc(matrix, target, codes, held_out), control)
+    apparent = _leads(srcc(matrix, target)[None], control)[0]
+    choice = _best(training, control)  # [splits]
     split = np.arange(len(choice))
     seen, honest = training[split, choice], testing[split, choice]
     drop = training - testing
     optimism = drop[split, choice] - drop.mean(axis=0)[choice]
-    best = int(_best(apparent[None], baseline)[0])
+    best = int(_best(apparent[None], control)[0])
     return Selection(
         best=best,
         apparent_lead=float(apparent[best]),
@@ -91,14 +91,14 @@ def held_out_splits(n_refs: int, n_folds: int, n_repeats: int, seed: int) -> NDA
     return (fold[:, None] == np.arange(n_folds)[:, None]).astype(int).reshape(-1, n_refs).T
 
 
-def _leads(correlations: FloatArray, baseline: int) -> FloatArray:
-    return correlations - correlations[:, [baseline]]
+def _leads(correlations: FloatArray, control: int) -> FloatArray:
+    return correlations - correlations[:, [control]]
 
 
-def _best(leads: FloatArray, baseline: int) -> IntArray:
-    """Column of the largest lead in each row; neither the baseline nor an undefined column can be it."""
+def _best(leads: FloatArray, control: int) -> IntArray:
+    """Column of the largest lead in each row; neither the control nor an undefined column can be it."""
     candidates = np.where(np.isnan(leads), -np.inf, leads)
-    candidates[:, baseline] = -np.inf
+    candidates[:, control] = -np.inf
     return candidates.argmax(axis=1)
 
 

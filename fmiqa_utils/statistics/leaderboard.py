@@ -43,18 +43,6 @@ COLUMNS = [
 KEYS = ["weights", "backbone", "normalize", "precision", "features", "distance", "variant"]
 EQUAL = 6  # decimals to which two runs must agree to count as one
 LEARNED = ("lpips", "dists")  # baselines with weights of their own
-LATEX = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-    | {
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "–": "--",
-        "\x02": r"\textbf{",
-        "\x03": "}",
-    }
-)
 MARKDOWN = str.maketrans(
     {c: f"\\{c}" for c in "\\`*|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\x02": "**", "\x03": "**"}
 )
@@ -278,21 +266,18 @@ def _markdown(text: str) -> str:
 def to_latex(table: pd.DataFrame) -> str:
     """The leaderboard as a LaTeX table (package booktabs), a rule between labels of weights; nothing that a name holds is a command."""
     wide = side_by_side(table, bold=BOLD)
-    lines, weights = [], wide["weights"].iloc[0]
-    for row in wide.astype(str).to_numpy().tolist():
-        if row[0] != weights:
-            lines.append(r"\midrule")
-            weights = row[0]
-        lines.append(" & ".join(_latex(v) for v in row) + r" \\")
-    head = " & ".join(_latex(str(c)) for c in wide.columns)
-    body = "\n".join(lines)
-    columns = "l" * wide.shape[1]
-    return f"% {CAPTION}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
-
-
-def _latex(text: str) -> str:
-    escaped = text.translate(LATEX)
-    return re.sub(r"^([\[*])", r"{\1}", escaped)  # after a row's end these two would belong to it
+    styled = wide.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    lines = styled.to_latex(hrules=True, column_format="l" * wide.shape[1]).splitlines()
+    lines = [
+        re.sub(r"^([\[*])", r"{\1}", line) for line in lines
+    ]  # after a row's end these two would belong to it
+    first = lines.index(r"\midrule") + 1
+    weights = wide["weights"].to_list()
+    for row in reversed(range(1, len(weights))):
+        if weights[row] != weights[row - 1]:
+            lines.insert(first + row, r"\midrule")
+    text = "\n".join([f"% {CAPTION}", *lines, ""])
+    return text.translate({ord("\x02"): r"\textbf{", ord("\x03"): "}"})
 
 
 def save_leaderboard(table: pd.DataFrame, folder: Path) -> list[Path]:

@@ -1,8 +1,7 @@
 """Is one predictor's correlation with people larger than another's? Both were scored on the same images.
 
-Steiger's and Meng's tests take every pair of images for an independent observation; pairs of one reference
-are not, so their p-values are too small wherever references differ. The paired bootstrap over references is
-the one to go by.
+Pairs of one reference are not independent, so the intervals and p-values come from a bootstrap over references. Tests that take every
+pair for an independent observation (Steiger 1980; Meng, Rosenthal and Rubin 1992) give p-values that are too small, and are left out.
 """
 
 from collections.abc import Hashable
@@ -11,7 +10,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.statistics.bootstrap import bootstrap_srcc, interval
@@ -21,46 +19,16 @@ from fmiqa_utils.statistics.within_references import bootstrap_within, mean_over
 Statistic = Literal["srcc", "srcc_within"]
 
 
-@np.errstate(divide="ignore", invalid="ignore")  # Fisher's z of ±1 is infinite
-def steiger_z(
-    first: ArrayLike, second: ArrayLike, between: ArrayLike, n: ArrayLike
-) -> tuple[FloatArray, FloatArray]:
-    """Steiger's Z for two signed correlations that share a variable, and its two-sided p.
-
-    `first` and `second`: correlation of each predictor with the label, `between`: of the predictors with each
-    other, `n`: observations. Steiger (1980): Dunn and Clark's z with the mean of the two correlations.
-    """
-    r1, r2, r12 = (np.asarray(r, dtype=float) for r in (first, second, between))
-    mean = ((r1 + r2) / 2) ** 2
-    covariance = r12 * (1 - 2 * mean) - mean * (1 - 2 * mean - r12**2) / 2
-    return _two_sided(np.arctanh(r1) - np.arctanh(r2), 2 - 2 * covariance / (1 - mean) ** 2, n)
-
-
-@np.errstate(divide="ignore", invalid="ignore")
-def meng_z(
-    first: ArrayLike, second: ArrayLike, between: ArrayLike, n: ArrayLike
-) -> tuple[FloatArray, FloatArray]:
-    """Meng, Rosenthal and Rubin's Z for two signed correlations that share a variable, and its two-sided p.
-
-    Arguments as in `steiger_z`. Meng, Rosenthal and Rubin (1992).
-    """
-    r1, r2, r12 = (np.asarray(r, dtype=float) for r in (first, second, between))
-    square = (r1**2 + r2**2) / 2
-    f = np.minimum((1 - r12) / (2 * (1 - square)), 1)
-    h = (1 - f * square) / (1 - square)
-    return _two_sided(np.arctanh(r1) - np.arctanh(r2), 2 * (1 - r12) * h, n)
-
-
 def paired_difference(
-    samples: FloatArray, baseline: int, ci: float = 0.95
+    samples: FloatArray, control: int, ci: float = 0.95
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Interval and two-sided p of each column's difference from column `baseline`: lower, upper, p, each [k].
+    """Interval and two-sided p of each column's difference from column `control`: lower, upper, p, each [k].
 
     `samples` [resamples, k]: a statistic of all columns in the same resamples, from `bootstrap_srcc` or
     `bootstrap_within`. p is twice the share of differences on the far side of zero, the sample itself counted
     (Davison and Hinkley 1997, section 4.4), so never below 2 / (resamples + 1).
     """
-    difference = samples - samples[:, [baseline]]
+    difference = samples - samples[:, [control]]
     lower, upper = interval(difference, ci)
     defined = np.isfinite(difference).sum(axis=0)
     tail = np.minimum((difference <= 0).sum(axis=0), (difference >= 0).sum(axis=0))
@@ -86,7 +54,7 @@ def difference_table(
     wide: pd.DataFrame,
     quality: ArrayLike,
     refs: ArrayLike,
-    baseline: Hashable,
+    control: Hashable,
     *,
     statistic: Statistic = "srcc",
     resample: str = "ref",
@@ -95,19 +63,18 @@ def difference_table(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every other column of `wide` against column `baseline`; a family of tests that Holm corrects together.
+    """Every other column of `wide` against column `control`; a family of tests that Holm corrects together.
 
     `wide` [n, k]: oriented predictions (`wide_scores`), `quality` and `refs` [n]. Both columns of a
-    comparison are measured on the pairs that both have. Index: the columns of `wide` but the baseline.
-    Columns: n, value, baseline, difference, lower, upper, p_bootstrap, p_bootstrap_holm, significant (that
-    Holm p is below `alpha`); for the pooled SRCC also z_steiger, p_steiger, p_steiger_holm and the same for
-    meng. Raises InputError for an unknown column or argument, and if `n_resamples` is too small to reach
+    comparison are measured on the pairs that both have. Index: the columns of `wide` but the control.
+    Columns: n, value, control, difference, lower, upper, p_bootstrap, p_bootstrap_holm, significant (that
+    Holm p is below `alpha`). Raises InputError for an unknown column or argument, and if `n_resamples` is too small to reach
     `alpha` after Holm.
     """
-    _check(wide, baseline, statistic, resample, n_resamples, alpha)
+    _check(wide, control, statistic, resample, n_resamples, alpha)
     values, target = wide.to_numpy(dtype=float), np.asarray(quality, dtype=float)
     references = np.asarray(refs)
-    at = [name == baseline for name in wide.columns].index(True)
+    at = [name == control for name in wide.columns].index(True)
     blocks = []
     for rows, columns in same_rows(np.where(np.isnan(values[:, [at]]), np.nan, values)):
         others = columns[columns != at]
@@ -116,7 +83,7 @@ def difference_table(
             clusters = part_refs if resample == "ref" else rows
             samples = bootstrap_srcc(part, target[rows], clusters, n_resamples, seed)
             estimate = srcc(part, target[rows])
-            block = _differences(estimate, samples, ci).assign(**_classical(part, estimate))
+            block = _differences(estimate, samples, ci)
         else:
             within = srcc_within(part, target[rows], part_refs)
             block = _differences(mean_over_refs(within)[0], bootstrap_within(within, n_resamples, seed), ci)
@@ -131,26 +98,17 @@ def least_resamples(comparisons: int, alpha: float = 0.05) -> int:
 
 
 def _differences(estimate: FloatArray, samples: FloatArray, ci: float) -> pd.DataFrame:
-    """Column 0 is the baseline."""
+    """Column 0 is the control."""
     lower, upper, p = paired_difference(samples, 0, ci)
     table = {
         "value": estimate,
-        "baseline": estimate[0],
+        "control": estimate[0],
         "difference": estimate - estimate[0],
         "lower": lower,
         "upper": upper,
         "p_bootstrap": p,
     }
     return pd.DataFrame(table).iloc[1:]
-
-
-def _classical(values: FloatArray, estimate: FloatArray) -> dict[str, FloatArray]:
-    between = srcc(values, values[:, 0])
-    result: dict[str, FloatArray] = {}
-    for name, test in (("steiger", steiger_z), ("meng", meng_z)):
-        z, p = test(estimate, estimate[0], between, len(values))
-        result |= {f"z_{name}": z[1:], f"p_{name}": p[1:]}
-    return result
 
 
 def _with_holm(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
@@ -164,19 +122,12 @@ def _with_holm(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
     return result
 
 
-def _two_sided(difference: FloatArray, variance: FloatArray, n: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """z and p of a difference of Fisher transforms whose variance is `variance` / (n − 3)."""
-    same = np.isclose(difference, 0, atol=1e-15)  # one predictor twice: no difference, and no variance either
-    z = np.where(same, 0, difference * np.sqrt((np.asarray(n) - 3) / variance))
-    return z, 2 * norm.sf(np.abs(z))
-
-
 def _check(
-    wide: pd.DataFrame, baseline: Hashable, statistic: str, resample: str, n_resamples: int, alpha: float
+    wide: pd.DataFrame, control: Hashable, statistic: str, resample: str, n_resamples: int, alpha: float
 ) -> None:
-    if baseline not in list(wide.columns):  # a list: a MultiIndex also "contains" the beginning of a key
+    if control not in list(wide.columns):  # a list: a MultiIndex also "contains" the beginning of a key
         names = [str(name) for name in wide.columns]
-        raise InputError(f"baseline {baseline!r} is no column: {near(str(baseline), names)}")
+        raise InputError(f"control {control!r} is no column: {near(str(control), names)}")
     if statistic not in ("srcc", "srcc_within"):
         raise InputError(f"statistic={statistic!r}: {near(statistic, ('srcc', 'srcc_within'))}")
     if resample not in ("ref", "image"):

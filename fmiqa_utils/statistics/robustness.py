@@ -87,7 +87,7 @@ def robustness_table(
         wide.columns = wide.columns.get_level_values("transform")
         enough = max(n_resamples, least_resamples(wide.shape[1] - 1))
         test = difference_table(wide, pairs["quality"], pairs["ref"], "none", n_resamples=enough, seed=seed)
-        test = test.reset_index(names="transform").rename(columns={"value": "srcc", "baseline": "unmoved"})
+        test = test.reset_index(names="transform").rename(columns={"value": "srcc", "control": "unmoved"})
         tables.append(test.assign(**{name: rows[name].iloc[0] for name in DRAWN}))
     table = pd.concat(tables, ignore_index=True)
     parsed = [parse_transform(t) for t in table["transform"]]

@@ -267,7 +267,7 @@ def test_tid2013_embedding_depends_on_what_is_resampled() -> None:
 def test_pipal_reverses_within_references() -> None:
     sample = sample_of("pipal", 1, ["dinov1_l2", "stlpips_alex", "lpips"])
     within = difference_table(*sample, "dinov1_l2", statistic="srcc_within")
-    assert within["baseline"].iloc[0] == pytest.approx(0.660, abs=5e-4)
+    assert within["control"].iloc[0] == pytest.approx(0.660, abs=5e-4)
     assert within["value"].tolist() == pytest.approx([0.690, 0.689], abs=5e-4)
     assert (within["lower"] > 0).all()
     assert within["significant"].all()

@@ -51,7 +51,7 @@ PERFECT = {
 def test_blocks_are_compared_with_the_embedding_signed() -> None:
     table = intermediate_vs_embedding(a_run(PERFECT), n_resamples=400).set_index("feature")
     assert table["difference"].round(9).to_dict() == {0: 2.0, 1: 0.0, "joint": 2.0}
-    assert table["baseline"].round(9).eq(-1).all()
+    assert table["control"].round(9).eq(-1).all()
     assert table["significant"].to_dict() == {0: True, 1: False, "joint": True}
 
 
@@ -60,7 +60,7 @@ def test_forms_are_compared_and_equal_ones_left_out() -> None:
     assert table["distance"].tolist() == ["cos"]
     expected = pd.Series(QUALITY - 3 * NOISE).corr(pd.Series(QUALITY), method="spearman")
     assert table["value"].item() == pytest.approx(expected)
-    assert table["baseline"].item() == pytest.approx(1)
+    assert table["control"].item() == pytest.approx(1)
     assert table["difference"].item() == pytest.approx(expected - 1)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fmiqa_utils.extraction.engines.base import (
     AHEAD,
     TRIES,
     Done,
+    Engine,
     Say,
     Spec,
     Trials,
@@ -59,7 +61,7 @@ def process_pool(devices: list[str], *, threads: int = 0, say: Say = lambda _: N
     """
     group = _Pool(devices, threads or max(1, (os.cpu_count() or 1) // len(devices)), say)
     try:
-        yield lambda spec: lambda chunks, folder: group.work(spec, chunks, folder)
+        yield group.engine
     finally:
         group.stop()
 
@@ -93,6 +95,10 @@ class _Pool:
     def stop(self) -> None:
         """End the processes as soon as the chunks under way are done."""
         self.executor.shutdown(wait=True, cancel_futures=True)
+
+    def engine(self, spec: Spec) -> Engine:
+        """These processes, scoring as `spec` says."""
+        return partial(self.work, spec)
 
     def work(self, spec: Spec, chunks: Iterable[Chunk], folder: Path) -> Iterator[Done]:
         """Work through `chunks`; what was under way when a process died is tried again one by one, to find the chunk to blame."""

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fmiqa_utils.extraction.engines.base import (
     AHEAD,
     TRIES,
     Done,
+    Engine,
     Say,
     Spec,
     Trials,
@@ -49,7 +51,7 @@ def ray_actors(
         have = ray.cluster_resources()
         gpus = float(have.get("GPU", 0) > 0) if num_gpus is None else num_gpus
         actors = _Actors(ray, workers or max(1, _room(have, gpus)), gpus, say)
-        yield lambda spec: lambda chunks, folder: actors.work(spec, chunks, folder)
+        yield actors.engine
     finally:
         if actors:
             actors.stop()
@@ -136,6 +138,10 @@ class _Actors:
         self.ray.kill(slot.actor)  # one that cannot be reached may still hold a GPU
         new = self._new()
         slot.actor, slot.starting, slot.under_way = new.actor, new.starting, {}
+
+    def engine(self, spec: Spec) -> Engine:
+        """These actors, scoring as `spec` says."""
+        return partial(self.work, spec)
 
     def work(self, spec: Spec, chunks: Iterable[Chunk], folder: Path) -> Iterator[Done]:
         """Keep every actor busy with a few chunks at a time, so that no more than those are in memory."""
