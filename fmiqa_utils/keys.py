@@ -23,12 +23,13 @@ STAGES = {
 DEMO_PIXELS = 1  # a photograph is distorted: demo.distortions and demo.calibration
 LODA_TRAINING = 2  # images, labels and options become a trained injector: loda
 LIBRARIES = ("torch", "pillow", "scikit-image")  # beside the one that the backbone comes from
+# What a chunk's key covers of a pairs table; labels are not in it.
 IDENTITY = [
     "dataset",
     "pair_id",
     "ref",
     "dist",
-]  # what a chunk's key covers of a pairs table; labels are not in it
+]
 
 PACKAGE = Path(__file__).parent
 

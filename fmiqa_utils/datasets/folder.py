@@ -8,9 +8,8 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.files.regular import check_regular
 
 MAX_BYTES = 2**30  # of a label file
-UNDECODED = frozenset(
-    map(chr, range(0xDC80, 0xDD00))
-)  # what Python makes of bytes in a name that are no text
+# What Python makes of bytes in a name that are no text.
+UNDECODED = frozenset(map(chr, range(0xDC80, 0xDD00)))
 
 
 class Folder:

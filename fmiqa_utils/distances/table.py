@@ -22,9 +22,8 @@ class Distance:
     help: str  # what it measures, in a few words
     function: str  # in `distances.forms`: both forms of it; distances that share one are computed together
     usual: bool = True  # computed unless asked otherwise
-    one_form: str = (
-        "never"  # where the published form is also the corrected one: "never", "tokens" or "always"
-    )
+    # Where the published form is also the corrected one: "never", "tokens" or "always".
+    one_form: str = "never"
     statistical: bool = False  # compares distributions of samples, not values place by place
 
 

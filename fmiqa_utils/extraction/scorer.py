@@ -24,9 +24,8 @@ class Settings:
 
     distances: tuple[str, ...] = USUAL_DISTANCES
     variants: tuple[str, ...] = ("published",)
-    layer_curves: bool = (
-        True  # of the published joint distances; l2, cos and corrected forms always have them
-    )
+    # Of the published joint distances; l2, cos and corrected forms always have layer curves.
+    layer_curves: bool = True
     small_images: str = "error"
     seed: int = 0  # of swd's directions
     baselines: tuple[str, ...] = USUAL_BASELINES

@@ -22,10 +22,11 @@ SMALL = {
 }
 SMALL_RATE = 2e-3  # few steps: larger than the published rate
 SMALL_IMAGES = 196  # of the demo dataset: a minute or two on a laptop
+# With stand-in weights, which leave little to learn: half a minute.
 UNTRAINED = {
     "epochs": 2,
     "test_crops": 2,
-}  # with stand-in weights, which leave little to learn: half a minute
+}
 UNTRAINED_IMAGES = 84  # twelve of each reference
 
 
@@ -81,9 +82,8 @@ def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 100
     ]
     loda = whole[whole["distance"] == "psnr"].drop_duplicates("pair_id")
     values = test.set_index("pair_id")["prediction"]
-    loda = loda.assign(
-        backbone="loda", distance="loda", value=-loda["pair_id"].map(values)
-    )  # a distance grows with damage
+    # A distance grows with damage.
+    loda = loda.assign(backbone="loda", distance="loda", value=-loda["pair_id"].map(values))
     table = correlation_table(pd.concat([whole, loda]), pairs, n_resamples=n_resamples)
     names = series_names(run.scores)
     table = table.assign(

@@ -90,15 +90,15 @@ def predict(
 
 
 def evaluate(model: LoDa, table: pd.DataFrame, **options: Any) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Predictions of a labelled table, and how they agree with its labels (`agreement`)."""
+    """Predictions of a labelled table, and how they agree with its labels (`correlations_of`)."""
     predicted = predict(model, list(table["dist_path"]), **options)
     rows = table.drop(columns="dist_path").assign(
         prediction=predicted["prediction"], spread=predicted["spread"]
     )
-    return rows, agreement(rows)
+    return rows, correlations_of(rows)
 
 
-def agreement(rows: pd.DataFrame) -> dict[str, float]:
+def correlations_of(rows: pd.DataFrame) -> dict[str, float]:
     """srcc, plcc (raw), plcc_fit4 (after the 4-parameter logistic) and krcc of columns prediction and quality, and n."""
     prediction, quality = rows["prediction"].to_numpy(float), rows["quality"].to_numpy(float)
     column = prediction[:, None]

@@ -123,9 +123,8 @@ class LoDa(nn.Module):
         if bn not in BATCH_NORM:
             raise InputError(f"bn={bn!r} is unknown; {near(bn, BATCH_NORM)}")
         self.names, self.bn, self.inject = {"vit": vit, "cnn": cnn}, bn, inject
-        self.weights = (
-            "pretrained" if pretrained else "untrained"
-        )  # of the frozen parts, until a whole state is loaded
+        # Of the frozen parts, until a whole state is loaded.
+        self.weights = "pretrained" if pretrained else "untrained"
         self.vit = _frozen_vit(vit, pretrained)
         self.feature_model = _frozen_cnn(cnn, pretrained) if inject else None
         channels = self.feature_model.feature_info.channels() if self.feature_model else []

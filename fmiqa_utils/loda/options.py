@@ -39,9 +39,8 @@ class Options:
     inject: bool = True
     epochs: int = 10
     batch: int = 128
-    device_batch: int = (
-        0  # images in memory at once; 0: the whole batch. The loss is over the whole batch either way
-    )
+    # Images in memory at once; 0: the whole batch. The loss is over the whole batch either way.
+    device_batch: int = 0
     crops: int = 0  # per image and epoch; 0: the published number for the dataset
     test_crops: int = TEST_CROPS
     learning_rate: float = 3e-4

@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fmiqa_utils.backbones.device import pick_device
 from fmiqa_utils.backbones.weights import stand_in_weights
 from fmiqa_utils.console import say
 from fmiqa_utils.errors import InputError
@@ -52,9 +53,8 @@ def build(options: Options) -> LoDa:
         if model.feature_model is not None:
             stand_in_weights(model.feature_model)
             for kernel in (p for p in model.feature_model.parameters() if p.dim() == 4):
-                kernel.mul_(
-                    2**0.5
-                )  # every ReLU halves the variance, and BatchNorm at its start does not mend it
+                # Every ReLU halves the variance, and BatchNorm at its start does not mend it.
+                kernel.mul_(2**0.5)
     return model
 
 
@@ -156,9 +156,8 @@ class Training(L.LightningModule):
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.losses = []
         self.history.append({"epoch": self.current_epoch, "train_loss": loss, **row, "lr": lr})
-        self.log(
-            "val_srcc", value if np.isfinite(value) else -1.0
-        )  # constant predictions have no rank: the worst there is
+        # Constant predictions have no rank: the worst there is.
+        self.log("val_srcc", value if np.isfinite(value) else -1.0)
         self.log_dict({"train_loss": loss, "val_plcc": row["val_plcc"], "lr": lr})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -344,20 +343,14 @@ def _facts(parts: dict[str, pd.DataFrame], options: Options) -> dict[str, Any]:
 
 
 def check_device(device: str, devices: int = 1) -> None:
-    """Raises InputError for a device that torch does not know, that this machine lacks, or of which it has fewer than `devices`."""
+    """Raises InputError for a device that is unknown or not there, and where there are fewer than `devices` of its kind."""
     check_number("devices", devices, *DEVICES)
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdecimal()):
-        raise InputError(f"--device {device} is unknown; known: auto, cpu, cuda, cuda:1, mps.")
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind in there and not there[kind]:
+    if ":" in device and devices > 1:
         raise InputError(
-            f"--device {device}: this machine has no such device; --device auto takes what there is."
+            f"--device {device} names one device: leave out the number behind the colon, or --devices {devices}."
         )
-    if kind in there and int(number or 0) + (devices if not number else 1) > there[kind]:
-        raise InputError(f"--device {device} with --devices {devices}: this machine has {there[kind]}.")
-    if number and devices > 1:
-        raise InputError(f"--device {device} names one device: leave out :{number}, or --devices {devices}.")
+    if pick_device(device).type == "cuda" and devices > torch.cuda.device_count():
+        raise InputError(f"--devices {devices}: this machine has {torch.cuda.device_count()}.")
 
 
 class _Kept(ModelCheckpoint):
@@ -377,9 +370,8 @@ def _trainer(folder: Path, options: Options, device: str, devices: int) -> L.Tra
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     kept: Sequence[L.Callback] = [
         _Kept(folder, Path(BEST).stem, monitor="val_srcc", mode="max", enable_version_counter=False),
-        _Kept(
-            folder, Path(LAST).stem, every_n_epochs=1, enable_version_counter=False
-        ),  # knows the best so far
+        # Knows the best epoch so far.
+        _Kept(folder, Path(LAST).stem, every_n_epochs=1, enable_version_counter=False),
         History(folder / "history.csv"),
     ]
     plugins: list[Any] = [AtomicIO()]

@@ -16,13 +16,14 @@ from fmiqa_utils.statistics.within_references import mean_over_refs, srcc_within
 # A difference below 1e-6 is rounding in fp32 where vectors nearly agree: relative to this floor it is below 1e-3.
 FLOOR = 1e-3
 
-BASELINES = {
+# Theirs: ours.
+OUR_NAMES = {
     "psnr": "psnr",
     "msssim": "ms_ssim",
     "fsim": "fsim",
     "lpips": "lpips",
     "dists": "dists",
-}  # theirs: ours
+}
 
 
 class Comparison(NamedTuple):
@@ -173,8 +174,8 @@ def _our_names(columns: list[str]) -> pd.DataFrame:
         if method.backbone:
             feature = "joint" if method.kind == "intermediate" else "embedding"
             rows.append((name, method.method, method.backbone, feature, method.distance, method.transform))
-        elif method.method in BASELINES:
-            own = BASELINES[method.method]
+        elif method.method in OUR_NAMES:
+            own = OUR_NAMES[method.method]
             rows.append((name, method.method, "baseline", "image", own, method.transform))
     return pd.DataFrame(rows, columns=["name", "method", "backbone", "feature", "distance", "transform"])
 

@@ -13,12 +13,12 @@ from fmiqa_utils.datasets.registry import DATASETS
 from fmiqa_utils.distances.table import measure_name
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.style import COLUMN, FULL, INK, add_legend, family_colour, plain_text
-from fmiqa_utils.published.results import Published, oriented, parse_method, robustness_table
+from fmiqa_utils.published.results import Published, moved_table, oriented, parse_method
 from fmiqa_utils.statistics.bootstrap import bootstrap_srcc, interval
 from fmiqa_utils.statistics.coefficients import FloatArray, srcc
 
 ORDER = ("live", "tid2013", "pipal")
-BASELINES = ("psnr", "msssim", "fsim", "lpips", "lpips_vgg", "dists", "stlpips_alex")
+SHOWN_BASELINES = ("psnr", "msssim", "fsim", "lpips", "lpips_vgg", "dists", "stlpips_alex")
 MOVES = {"tra-1": (">", "shifted by 1 %"), "sca-1": ("s", "scaled by 1 %"), "rot-1": ("D", "rotated by 1°")}
 RESAMPLED = ("dinov1_cos", "dinov1_l2")  # against the embedding of the same model
 ROW = 0.165  # inches, the height of a row of dots
@@ -141,12 +141,14 @@ def robustness_dots(table: pd.DataFrame) -> Figure:
 
 
 def main_methods(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the figures show, with `name` for print: foundation models and `BASELINES`, no transform.
+    """The rows that the figures show, with `name` for print: foundation models and `SHOWN_BASELINES`, no transform.
 
     Left out: adversarially tuned models, metrics trained on KADID-10k, distances between distributions of VGG and
     EfficientNet features, and methods measured on fewer datasets than others. Raises InputError if nothing is left.
     """
-    shown = table["method"].isin(BASELINES) | (table["kind"] != "baseline") & (table["family"] != "other")
+    shown = table["method"].isin(SHOWN_BASELINES) | (table["kind"] != "baseline") & (
+        table["family"] != "other"
+    )
     rows = table[shown & (table["transform"] == "none")]
     if rows.empty:
         raise InputError("the table holds no published result of a foundation model or a baseline.")
@@ -229,7 +231,7 @@ def robustness_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Cosine of each foundation model and the baselines where they were measured on moved images: srcc and `MOVES`."""
     main = main_methods(table)
     main = main[(main["kind"] == "baseline") | (main["distance"] == "cos")]
-    moved = robustness_table(table).reindex(columns=["dataset", "method", *MOVES])
+    moved = moved_table(table).reindex(columns=["dataset", "method", *MOVES])
     return main.merge(moved, on=["dataset", "method"])
 
 

@@ -22,7 +22,7 @@ AGREEING = 3  # files; one with rows of its own does not make all others short
 # Which label is better in such files, where that is not what the dataset ships: they hold 100 − MOS of TID2013.
 DIRECTIONS = {"tid2013": "lower"}
 # LIVE's folders repeat each other's names; the released files leave the folder out and list one folder after the other.
-LIVE_FOLDERS = {"jp2k": 169, "jpeg": 175, "wn": 145, "gblur": 145, "fastfading": 145}
+LIVE_DISTORTED = {"jp2k": 169, "jpeg": 175, "wn": 145, "gblur": 145, "fastfading": 145}
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda file: pd.read_csv(file),
@@ -192,9 +192,8 @@ def _typical(blocks: list[_Block]) -> _Block:
 
 def _fault(block: _Block, place: NDArray[np.intp], expected: int) -> str:
     """Why a file's rows are not those of the other files, "" where they are."""
-    needed = (
-        block.rows if block.method else block.rows[["mos"]]
-    )  # a cut last row must not pass for a strange one
+    # A cut last row must not pass for a strange one.
+    needed = block.rows if block.method else block.rows[["mos"]]
     whole = needed.notna().all(axis=1).to_numpy()
     if strangers := int((place[whole] < 0).sum()):
         return f"rows with a name or label that the dataset's other files do not have: {strangers:,}"
@@ -210,7 +209,7 @@ def _with_live_folders(table: pd.DataFrame) -> pd.DataFrame:
     """LIVE's names with their folder, where the table is the complete list in the released order."""
     number = pd.to_numeric(table["dis"].str.extract(r"^img(\d+)\.bmp$")[0])
     starts = np.flatnonzero(~(number.diff() > 0).to_numpy())
-    sizes = list(LIVE_FOLDERS.values())
+    sizes = list(LIVE_DISTORTED.values())
     if number.isna().any() or np.diff([*starts, len(table)]).tolist() != sizes:
         return table
-    return table.assign(dis=np.repeat(list(LIVE_FOLDERS), sizes) + "/" + table["dis"])
+    return table.assign(dis=np.repeat(list(LIVE_DISTORTED), sizes) + "/" + table["dis"])

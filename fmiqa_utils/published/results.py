@@ -14,7 +14,7 @@ from fmiqa_utils.statistics.logistic import fit_logistic
 from fmiqa_utils.statistics.within_references import mean_over_refs, srcc_within
 
 __all__ = ["Method", "Published", "aggregate", "oriented", "parse_method", "published_correlations"]
-__all__ += ["published_table", "read_published", "robustness_table"]
+__all__ += ["moved_table", "published_table", "read_published"]
 
 SOURCE = "arXiv 2409.07650; computed from the authors' released per-image scores"
 DECIMALS = 6  # of the packaged table
@@ -51,7 +51,7 @@ NAMES = {
     "stlpips_vgg_kadid": "ST-LPIPS-VGG (KADID)",
     "dists": "DISTS",
 }
-HIGHER_IS_BETTER = frozenset({"psnr"})  # fsim and msssim are stored as (1 − metric) / 2
+STORED_AS_QUALITY = frozenset({"psnr"})  # fsim and msssim are stored as (1 − metric) / 2
 
 _NAME = re.compile(r"(?P<method>.+?)(?:_(?P<transform>(?:tra|sca|rot)-\d+(?:\.\d+)?))?")
 _FOUNDATION = re.compile(
@@ -85,7 +85,7 @@ def parse_method(name: str) -> Method:
 
 def oriented(table: pd.DataFrame, names: list[str]) -> FloatArray:
     """Predictions [n, k] of a table of `Published`, turned so that larger means better."""
-    signs = [1 if parse_method(name).method in HIGHER_IS_BETTER else -1 for name in names]
+    signs = [1 if parse_method(name).method in STORED_AS_QUALITY else -1 for name in names]
     return table[names].to_numpy(dtype=float) * np.array(signs, dtype=float)
 
 
@@ -122,7 +122,7 @@ def published_correlations(
     return pd.concat(blocks, ignore_index=True).reindex(columns=columns)
 
 
-def robustness_table(correlations: pd.DataFrame, statistic: str = "srcc") -> pd.DataFrame:
+def moved_table(correlations: pd.DataFrame, statistic: str = "srcc") -> pd.DataFrame:
     """`statistic` without and with each transform: dataset, method, kind, family, model, distance, then a column per
     transform; methods measured without and with at least one. `correlations`: of `published_correlations`."""
     index = ["dataset", "method", "kind", "family", "model", "distance"]

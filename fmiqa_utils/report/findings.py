@@ -256,7 +256,7 @@ def changed(ratios: pd.DataFrame) -> str:
 
 
 def unmoved(published: pd.DataFrame) -> str:
-    """Notebook 05 for a run without transforms: what the published results say; `published.robustness_table`."""
+    """Notebook 05 for a run without transforms: what the published results say; `published.results.moved_table`."""
     losses = published.assign(loss=published["tra-1"] - published["none"]).dropna(subset=["loss"])
     if losses.empty:
         return "This run has no transforms, and the published table has no shift by 1 % to report instead."

@@ -87,15 +87,14 @@ class Engine(NBClientEngine):
             start(cell, cell_index, **rest)
 
         nb_man.cell_start = cell_start
+        # No warning per chapter that the kernel talks on the loopback.
         client = _Client(
             nb_man,
             execution,
             kernel_name=kernel_name,
             timeout=options.get("execution_timeout"),
             startup_timeout=options.get("start_timeout", 60),
-            extra_arguments=[
-                "--log-level=ERROR"
-            ],  # no warning per chapter that the kernel talks on the loopback
+            extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": folder}},
         )
         execution.cells = total

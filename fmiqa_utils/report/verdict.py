@@ -135,9 +135,10 @@ def _contest(
 ) -> list[dict[str, object]]:
     """The best of the columns `choices` against each of the columns `others`."""
     best = max(choices, key=lambda k: estimate[k])
+    # [resamples, 1 + others].
     samples = bootstrap_srcc(
         series.values[:, [best, *others]], series.quality, series.refs, n_resamples, seed
-    )  # [resamples, 1 + others]
+    )
     chosen = {
         **series.group,
         "candidate": candidate,

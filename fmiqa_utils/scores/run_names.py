@@ -115,9 +115,8 @@ def _parts(record: Path, name: str) -> list[Part]:
     try:
         content = json.loads(read_whole(record))
         folders = [scores_root() / f for f in content["scores"]]
-        manifests = content.get("manifests") or ["manifest.json"] * len(
-            folders
-        )  # of a run saved before runs held theirs
+        # Of a run saved before runs held theirs.
+        manifests = content.get("manifests") or ["manifest.json"] * len(folders)
         return [Part(f, str(m)) for f, m in zip(folders, manifests, strict=True)]
     except FileNotFoundError:
         raise unknown_run(name) from None

@@ -23,12 +23,13 @@ from fmiqa_utils.scores.shards import (
 )
 from fmiqa_utils.summary import as_html, as_text
 
+# What reading a damaged run may raise, InputError among them.
 UNREADABLE = (
     OSError,
     KeyError,
     TypeError,
     ValueError,
-)  # what reading a damaged run may raise, InputError among them
+)
 
 
 @dataclass(frozen=True)

@@ -169,9 +169,8 @@ class _Collected:
             known = array.dictionary.to_pylist()
             own = np.array([places.setdefault(name, len(places)) for name in known], np.int32)
             codes = own[array.indices.to_numpy()] if len(array) else np.empty(0, np.int32)
-            self.codes[column].append(
-                codes.astype(np.min_scalar_type(-len(places)))
-            )  # no larger than need be
+            # No larger than need be.
+            self.codes[column].append(codes.astype(np.min_scalar_type(-len(places))))
         self.values.append(table["value"].to_numpy())
 
     def frame(self) -> pd.DataFrame:

@@ -184,9 +184,8 @@ def _rank_statistics(
     seed: int,
 ) -> dict[str, FloatArray]:
     bounds = np.stack(interval(bootstrap_srcc(values, quality, clusters, n_resamples, seed), ci))
-    bounds[:, _clusters_used(values, clusters) < 2] = (
-        np.nan
-    )  # every resample is the sample: no spread to read
+    # Every resample is the sample: no spread to read.
+    bounds[:, _clusters_used(values, clusters) < 2] = np.nan
     lower, upper = bounds
     return {"srcc": srcc(values, quality), "srcc_lo": lower, "srcc_hi": upper, "plcc": plcc(values, quality)}
 

@@ -217,9 +217,8 @@ def side_by_side(table: pd.DataFrame, bold: str = "**{}**") -> pd.DataFrame:
         _cell(row, bold if row["srcc"] == top else "{}")
         for (_, row), top in zip(table.iterrows(), best, strict=True)
     ]
-    place = table.groupby(["dataset", "weights"])["srcc"].rank(
-        ascending=False
-    )  # within what is compared at all
+    # Within what is compared at all.
+    place = table.groupby(["dataset", "weights"])["srcc"].rank(ascending=False)
     keys = [*KEYS, "runs"]
     table = table.assign(place=place, cell=cells, runs=_where_they_differ(table))
     wide = table.assign(mean=-table.groupby(keys)["place"].transform("mean"))
@@ -268,9 +267,8 @@ def to_latex(table: pd.DataFrame) -> str:
     wide = side_by_side(table, bold=BOLD)
     styled = wide.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     lines = styled.to_latex(hrules=True, column_format="l" * wide.shape[1]).splitlines()
-    lines = [
-        re.sub(r"^([\[*])", r"{\1}", line) for line in lines
-    ]  # after a row's end these two would belong to it
+    # "[" or "*" behind the end of a row would belong to the end.
+    lines = [re.sub(r"^([\[*])", r"{\1}", line) for line in lines]
     first = lines.index(r"\midrule") + 1
     weights = wide["weights"].to_list()
     for row in reversed(range(1, len(weights))):

@@ -67,10 +67,11 @@ def _auc(positive: FloatArray, negative: FloatArray) -> float:
     """Probability that a positive lies above a negative, ties counting half."""
     if not (len(positive) and len(negative)):
         return np.nan
+    # Sorted queries too: fifteen times faster than ranking all.
     high, low = (
         np.sort(positive),
         np.sort(negative),
-    )  # sorted queries too: fifteen times faster than ranking all
+    )
     below = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
     return float(below.mean() / 2 / len(low))
 

@@ -406,7 +406,7 @@ def test_wrong_options_are_one_sentence_before_any_work(
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(InputError, match=r"--device cuda: this machine has no such device"):
+    with pytest.raises(InputError, match="the device cuda is not there: this machine has no GPU"):
         check_device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     check_device("cuda:1")

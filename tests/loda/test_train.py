@@ -22,7 +22,7 @@ from fmiqa_utils.cli.main import app
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.loda import data as loda_data
 from fmiqa_utils.loda.data import EpochSampler, TrainingCrops, evaluation_crops, load_labelled, resized
-from fmiqa_utils.loda.evaluate import agreement, load_checkpoint, predict, summary
+from fmiqa_utils.loda.evaluate import correlations_of, load_checkpoint, predict, summary
 from fmiqa_utils.loda.model import plcc_loss
 from fmiqa_utils.loda.run import train
 from fmiqa_utils.loda.splits import make_splits, parts_of, read_splits, save_splits
@@ -131,7 +131,7 @@ def test_training_ends_with_a_checkpoint_that_predicts(table: pd.DataFrame, tmp_
     assert history["epoch"].tolist() == [0, 1]
     assert history["lr"].tolist() == pytest.approx([5e-4, 0], abs=1e-12)
     rows = pd.read_csv(split / "predictions.csv")
-    assert agreement(rows)["srcc"] == pytest.approx(results[0]["srcc"])
+    assert correlations_of(rows)["srcc"] == pytest.approx(results[0]["srcc"])
     model = load_checkpoint(split / "best.ckpt")
     shown = predict(model, [table.loc[table["pair_id"] == rows["pair_id"][0], "dist_path"].item()], crops=2)
     assert shown["prediction"].item() == pytest.approx(rows["prediction"][0], rel=1e-5)

@@ -13,7 +13,7 @@ from fmiqa_utils.published.captions import (
     srcc_dots_caption,
 )
 from fmiqa_utils.published.figures import MOVES, main_methods, within_ranks
-from fmiqa_utils.published.results import published_table, robustness_table
+from fmiqa_utils.published.results import moved_table, published_table
 
 TABLE = published_table()
 
@@ -32,7 +32,7 @@ def test_captions_are_computed() -> None:
     assert "ST-LPIPS-Alex is first within references (0.690), number 2 over all images (0.631)" in text
     assert "200 references" in text
     assert "DINOv1 ViT-B/16, SWD on LIVE R2 (0.654, 0.895)" in fitted_dumbbells_caption(TABLE)
-    loss = robustness_table(TABLE).set_index(["dataset", "method"]).loc[("tid2013", "psnr")]
+    loss = moved_table(TABLE).set_index(["dataset", "method"]).loc[("tid2013", "psnr")]
     change = loss[list(MOVES)].min() - loss["none"]
     assert f"PSNR most ({change:+.3f})" in robustness_dots_caption(TABLE)
     assert "PIPAL" not in robustness_dots_caption(TABLE)

@@ -15,12 +15,12 @@ from fmiqa_utils.published.results import (
     Method,
     Published,
     aggregate,
+    moved_table,
     oriented,
     parse_method,
     published_correlations,
     published_table,
     read_published,
-    robustness_table,
 )
 from fmiqa_utils.statistics.coefficients import plcc
 
@@ -227,15 +227,15 @@ def test_files_and_score_tables_differ_in_fsim(toy: Published) -> None:
 
 
 def test_robustness_table(toy: Published) -> None:
-    wide = robustness_table(published_correlations(toy, fit=False))
+    wide = moved_table(published_correlations(toy, fit=False))
     assert wide[["method", "none", "tra-1"]].to_numpy().tolist() == [
         ["mine", pytest.approx(1 - 12 / 210), -1]
     ]
-    wide = robustness_table(published_table()).set_index(["dataset", "method"])
+    wide = moved_table(published_table()).set_index(["dataset", "method"])
     assert set(wide.index.get_level_values(0)) == {"live", "tid2013"}
     assert wide.loc[("live", "dinov1_l2"), "none"] == pytest.approx(0.964, abs=5e-4)
     only_moved = Published({"toy": toy.tables["toy"].drop(columns=["psnr", "mine"])}, pd.DataFrame())
-    assert robustness_table(published_correlations(only_moved, fit=False)).empty
+    assert moved_table(published_correlations(only_moved, fit=False)).empty
 
 
 def test_constant_prediction_has_no_correlation(toy: Published) -> None:

@@ -9,12 +9,12 @@ from fmiqa_utils.statistics.layer_selection import corrected_interval, held_out_
 
 def test_two_references_by_hand() -> None:
     # Quality 1 2 3 4 in both references. A is in order in the first and reversed in the second, B the other way
-    # round, the baseline 2 4 1 3 has SRCC 0 in each (Σd² = 10, 1 − 60/60). Trained on the first, A leads by 1
+    # round, the control 2 4 1 3 has SRCC 0 in each (Σd² = 10, 1 − 60/60). Trained on the first, A leads by 1
     # and is −1 on the second; trained on the second, B likewise: training lead 1, held out −1. A falls by 2
     # where it is chosen and rises by 2 where it is not, so none of it is fold size: optimism 2, no spread.
     order, reverse, zero = [1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3]
     values = np.column_stack([order + reverse, reverse + order, zero + zero])
-    result = nested_selection(values, order + order, [0] * 4 + [1] * 4, baseline=2, n_folds=2, n_repeats=3)
+    result = nested_selection(values, order + order, [0] * 4 + [1] * 4, control=2, n_folds=2, n_repeats=3)
     assert (result.training_lead, result.held_out_lead, result.optimism, result.share) == pytest.approx(
         (1, -1, 2, 2)
     )
@@ -26,7 +26,7 @@ def test_a_clear_winner_owes_nothing_to_selection() -> None:
     rng = np.random.default_rng(0)
     quality = rng.normal(size=300)
     values = np.column_stack([rng.normal(size=300), quality, -quality])
-    result = nested_selection(values, quality, np.arange(300) % 20, baseline=2)
+    result = nested_selection(values, quality, np.arange(300) % 20, control=2)
     assert (result.best, result.chosen.tolist()) == (1, [0, 1, 0])
     assert (result.apparent_lead, result.training_lead, result.held_out_lead) == pytest.approx((2, 2, 2))
     assert result.optimism == pytest.approx(0)
@@ -39,7 +39,7 @@ def test_a_column_that_is_always_chosen_has_no_optimism_whatever_the_folds_do() 
     refs = np.repeat(np.arange(20), 10)
     quality = rng.normal(size=200)
     values = np.column_stack([quality + rng.normal(size=20)[refs], rng.normal(size=200), -quality])
-    result = nested_selection(values, quality, refs, baseline=2, n_folds=10)
+    result = nested_selection(values, quality, refs, control=2, n_folds=10)
     assert result.chosen.tolist() == [1, 0, 0]
     assert result.held_out_lead > result.training_lead + 0.01
     assert result.optimism == pytest.approx(0, abs=1e-12)
@@ -51,7 +51,7 @@ def test_among_equals_the_lead_is_all_selection() -> None:
     for trial in range(20):
         quality = rng.normal(size=200)
         values = quality[:, None] + rng.normal(size=(200, 13))
-        result = nested_selection(values, quality, np.arange(200) % 20, baseline=0, n_repeats=2, seed=trial)
+        result = nested_selection(values, quality, np.arange(200) % 20, control=0, n_repeats=2, seed=trial)
         leads.append((result.training_lead, result.held_out_lead, result.optimism))
     training, held_out, optimism = np.mean(leads, axis=0)
     assert training > 0.03
@@ -78,11 +78,11 @@ def test_failed_columns_are_never_chosen() -> None:
     rng = np.random.default_rng(0)
     quality = rng.normal(size=60)
     values = np.column_stack([np.full(60, np.nan), quality + rng.normal(size=60), rng.normal(size=60)])
-    result = nested_selection(values, quality, np.arange(60) % 6, baseline=2)
+    result = nested_selection(values, quality, np.arange(60) % 6, control=2)
     assert result.best == 1
     assert result.chosen.tolist() == [0, 1, 0]
 
 
 def test_more_folds_than_references_are_refused() -> None:
     with pytest.raises(InputError, match="n_folds=5 with 3 references"):
-        nested_selection(np.ones((6, 2)), range(6), [0, 0, 1, 1, 2, 2], baseline=0)
+        nested_selection(np.ones((6, 2)), range(6), [0, 0, 1, 1, 2, 2], control=0)
