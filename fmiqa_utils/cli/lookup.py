@@ -23,13 +23,13 @@ from fmiqa_utils.cli.options import (
     checked,
     refuse_label_options,
     refuse_models,
-    refuse_unknown_run,
     run_names,
     words,
 )
 from fmiqa_utils.console import BOLD, brief, say, short, show, show_rows, tell, warn
 from fmiqa_utils.datasets.registry import DATASETS, OWN_TABLE
 from fmiqa_utils.errors import InputError
+from fmiqa_utils.scores.run_names import refuse_unknown_run
 
 app = typer.Typer()
 datasets_app = typer.Typer(help="The image-quality datasets this suite reads.", invoke_without_command=True)

@@ -337,7 +337,7 @@ def _assignments(words: list[str] | None, said: Mapping[str, object]) -> dict[st
     return assigned
 
 
-def _print_score(result: dict) -> None:
+def _print_score(result: dict[str, Any]) -> None:
     tell(f"{result['dist']}: {result['backbone']} ({result['weights']}), {result['windows']} windows")
     tables = result.get("variants") or {result["variant"]: result}
     for variant, result_of in tables.items():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from fmiqa_utils.datasets.images import read_rgb, read_size
-from fmiqa_utils.datasets.registry import MIN_SIDE
-from fmiqa_utils.datasets.tables import known, read_labels
+from fmiqa_utils.datasets.registry import MIN_SIDE, known
+from fmiqa_utils.datasets.tables import read_labels
 from fmiqa_utils.errors import InputError
 
 Progress = Callable[[int, int], None]  # files done, files in all

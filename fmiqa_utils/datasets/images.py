@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.files.regular import open_regular, why_unread
@@ -106,7 +106,7 @@ def _open(file: BinaryIO, path: str | Path) -> ImageFile.ImageFile:
         problem = _problem(image)
     except _BOMB as error:
         raise InputError(f"{path} {_TOO_LARGE}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(f"{path} is not an image that can be read ({', '.join(FORMATS)}).") from error
     except _UNDECODABLE as error:
         raise InputError(f"{path} is damaged or cut short ({error}): copy it again.") from error

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fmiqa_utils.backbones.catalogue import WINDOW
 from fmiqa_utils.backbones.features import Features
 from fmiqa_utils.backbones.load import Backbone, load_backbone
-from fmiqa_utils.backbones.windows import WINDOW, window_boxes
+from fmiqa_utils.backbones.windows import window_boxes
 from fmiqa_utils.console import UNTRAINED_NOTE
 from fmiqa_utils.distances.forms import channel_maps, distances, embedding_cos
 from fmiqa_utils.errors import InputError

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fmiqa_utils.backbones.catalogue import WINDOW
 from fmiqa_utils.backbones.features import Features
-from fmiqa_utils.backbones.load import WINDOW, load_backbone
+from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.backbones.windows import to_input, window_boxes
 from fmiqa_utils.extraction.chunk import Chunk, score_chunk
 from fmiqa_utils.extraction.provenance import hardware, versions

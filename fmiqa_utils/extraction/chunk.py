@@ -136,7 +136,7 @@ class _Reader:
     ) -> Iterator[tuple[int, int, np.ndarray]]:
         """(pair index, box index, uint8 [224, 224, 3]); the reference's come first, with index −1."""
         yield from ((-1, b, w) for b, w in enumerate(cut_windows(self._ref, boxes)))
-        pending: list[tuple[int, Future]] = []
+        pending: list[tuple[int, Future[np.ndarray | None]]] = []
         todo = iter(i for i in range(len(self.paths)) if i not in self.failed)
         for i in islice(todo, 2 * self.scorer.workers):
             pending.append((i, pool.submit(self._distorted, i)))

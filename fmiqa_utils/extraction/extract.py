@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -124,7 +125,7 @@ def extract_run(
     verify: bool = False,
     progress: Callable[[str, float, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Score `pairs` with every chosen (backbone, weights) and remember the result as run `name`; returns the manifests.
 
     `settings` None means `Settings()`. `progress(backbone, done, total, failed)` counts pairs. The run holds these pairs, labels and
@@ -221,7 +222,7 @@ def score_pairs(
     verify: bool = False,
     progress: Callable[[float, int, int], object] = lambda *_: None,
     say: Callable[[str], object] = lambda _: None,
-) -> dict:
+) -> dict[str, Any]:
     """Score all `pairs` into `folder`, going on where an earlier run stopped; returns the manifest.
 
     `progress(done, total, failed)` counts pairs, those under way in this process in part. `engine`: who scores, this process with
@@ -262,7 +263,7 @@ def score_pairs(
     return manifest
 
 
-def _latest(folder: Path, facts: Mapping[str, object]) -> dict | None:
+def _latest(folder: Path, facts: Mapping[str, object]) -> dict[str, Any] | None:
     """The folder's manifest if it says the same of the same pairs and its table is whole; versions may have changed since."""
     try:
         known = read_manifest(folder)

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fmiqa_utils.backbones.catalogue import WINDOW
 from fmiqa_utils.backbones.features import Features, concatenate
-from fmiqa_utils.backbones.load import WINDOW, Backbone
+from fmiqa_utils.backbones.load import Backbone
 from fmiqa_utils.backbones.windows import to_input
 from fmiqa_utils.distances.forms import distances, embedding_cos
 from fmiqa_utils.distances.table import USUAL_BASELINES, USUAL_DISTANCES

@@ -214,7 +214,7 @@ def run_sweep(
     """
     names = {dataset: sweep_name(dataset) for dataset in dict.fromkeys(job.dataset for job in jobs)}
     folders: dict[int, Path] = {}
-    manifests: dict[int, dict] = {}
+    manifests: dict[int, dict[str, Any]] = {}
     device = "cpu" if workers else pick_device()  # with workers this process only plans
     for spec in dict.fromkeys(job.spec for job in jobs):
         own = [i for i, job in enumerate(jobs) if job.spec == spec]

@@ -5,10 +5,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.patches import Rectangle
 
 from fmiqa_utils.figures.style import FULL, add_legend, distance_axis, family_colour
-from fmiqa_utils.backbones.windows import WINDOW, window_boxes
+from fmiqa_utils.backbones.windows import window_boxes
+from fmiqa_utils.backbones.catalogue import WINDOW
 from fmiqa_utils.distances.table import measure_name
 
 MARK = "#D7263D"
@@ -85,7 +87,7 @@ def _curve(ax: Axes, curves: pd.DataFrame, pair_id: str, layer: int, backbone: s
     if (low > 0).all():
         ax.set_yscale("log")
     ax.set(xlabel="block", ylabel=f"{measure_name(distance)} distance")
-    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _scatter(

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 from fmiqa_utils.figures.style import (
     COLUMN,
@@ -102,7 +103,7 @@ def learning_curves(histories: dict[str, pd.DataFrame], title: str) -> Figure:
     axes[0].set(xlabel="epoch", ylabel="loss, lower is better")
     axes[1].set(xlabel="epoch", ylabel="validation SRCC,\nhigher is better")
     for ax in axes:
-        ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     handles.append(Line2D([], [], color="#777777", lw=0.8, ls=":"))
     names = list(histories) if len(histories) > 1 else ["LoDa"]
     add_legend(figure, handles, [*names, "loss without any correlation"])
@@ -161,7 +162,7 @@ def strength_figure(strengths: dict[str, pd.DataFrame], title: str) -> Figure:
             rows["block"], rows["relative"], **style, ms=3.5, lw=1.1, color=family_colour("loda")
         )
     ax.set(xlabel="block", ylabel="injected / token length")
-    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     add_legend(figure, handles, list(strengths))
     set_title(figure, title)
     return figure

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fmiqa_utils.datasets.registry import DATASETS
@@ -99,7 +100,7 @@ def resampling_difference(samples: dict[str, dict[str, FloatArray]]) -> Figure:
         ax.axvline(0, color=INK, lw=0.9)
         ax.plot(own["all"], [0], "^", ms=5, color=INK, ls="", label="all images")
         ax.set_title(plain_text(print_name(method)), fontsize=8)
-        ax.xaxis.set_major_locator(plt.MaxNLocator(5))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     axes[0][0].set_ylabel("resamples")
     text = "difference in SRCC from the embedding\n(right of zero: intermediate features are better)"
     figure.supxlabel(text, fontsize=8.5)
@@ -258,7 +259,7 @@ def _panels(rows: pd.DataFrame, count: int, height: float = ROW) -> tuple[Figure
     return figure, axes[0]
 
 
-def _each(axes: NDArray[np.object_], rows: pd.DataFrame, column: str, names: list[str]) -> list[tuple]:
+def _each(axes: NDArray[np.object_], rows: pd.DataFrame, column: str, names: list[str]) -> list[tuple[float, ...]]:
     """(axes, dataset, its rows with `y` and `colour`) of every panel."""
     placed = rows.assign(y=rows[column].map(names.index), colour=rows["family"].map(family_colour))
     return [(ax, d, placed[placed["dataset"] == d]) for ax, d in zip(axes, datasets_of(rows), strict=True)]

@@ -16,8 +16,9 @@ from fmiqa_utils.published.captions import published_finding
 from fmiqa_utils.published.figures import dataset_title, print_name
 from fmiqa_utils.published.results import published_table
 from fmiqa_utils.report.scope import nothing_to_say, scored_pairs
+from fmiqa_utils.scores.names import GROUP
 from fmiqa_utils.scores.runs import Run
-from fmiqa_utils.statistics.against_embedding import GROUP, layer_choice
+from fmiqa_utils.statistics.against_embedding import layer_choice
 from fmiqa_utils.statistics.correlation import wide_scores
 from fmiqa_utils.statistics.paired_tests import difference_table
 from fmiqa_utils.statistics.wording import (

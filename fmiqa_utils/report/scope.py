@@ -98,7 +98,7 @@ def _suspicious(run: Run) -> str:
 
 def _small_pairs(run: Run) -> int:
     """Pairs of readable images with a side under the window."""
-    from fmiqa_utils.backbones.windows import WINDOW
+    from fmiqa_utils.backbones.catalogue import WINDOW
     from fmiqa_utils.datasets.check import glance
 
     return len(set(glance(run.pairs, WINDOW)) - set(glance(run.pairs)))

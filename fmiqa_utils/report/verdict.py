@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fmiqa_utils.report.scope import nothing_to_say, scored_pairs
+from fmiqa_utils.scores.names import GROUP
 from fmiqa_utils.scores.runs import Run
-from fmiqa_utils.statistics.against_embedding import FOLDS, GROUP
+from fmiqa_utils.statistics.against_embedding import FOLDS
 from fmiqa_utils.statistics.bootstrap import bootstrap_srcc, encode, weighted_srcc
 from fmiqa_utils.statistics.coefficients import FloatArray, srcc
 from fmiqa_utils.statistics.correlation import wide_scores

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ class Run:
     scores: pd.DataFrame
     pairs: pd.DataFrame
     failures: pd.DataFrame
-    manifests: list[dict]
+    manifests: list[dict[str, Any]]
 
     @property
     def dataset(self) -> str:
@@ -88,14 +89,14 @@ class Run:
         return as_html(f"Run {self.name}", self.summary())
 
 
-def save_run(name: str, folders: Sequence[Path], manifests: Sequence[dict] | None = None) -> Path:
+def save_run(name: str, folders: Sequence[Path], manifests: Sequence[dict[str, Any]] | None = None) -> Path:
     """Remember which score folders make up run `name`, with the manifests that they have now or had when they were scored."""
     held = manifests or [read_manifest(f) for f in folders]
     parts = [Part(f, manifest_name(manifest_bytes(m))) for f, m in zip(folders, held, strict=True)]
     return save_parts(name, parts)
 
 
-def _manifests(name: str) -> dict[Path, dict]:
+def _manifests(name: str) -> dict[Path, dict[str, Any]]:
     """The manifest of each score folder of run `name`, as it was when the run was saved."""
     return {part.folder: read_manifest(part.folder, part.manifest) for part in run_parts(name)}
 

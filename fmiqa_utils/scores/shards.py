@@ -107,7 +107,7 @@ def read_shard(path: Path) -> bytes | None:
     return data if hashlib.sha256(data).hexdigest()[:16] == path.stem.rsplit("_", 1)[1] else None
 
 
-def facts_of(shard: bytes) -> dict:
+def facts_of(shard: bytes) -> dict[str, Any]:
     """What `shard_bytes` was given as facts."""
     return dict(json.loads(pq.read_schema(pa.BufferReader(shard)).metadata[b"fmiqa"]))
 
@@ -199,7 +199,7 @@ def read_failures(run: Path | str, manifest: Mapping[str, Any] | None = None) ->
     return pd.DataFrame(rows, columns=FAILURE_COLUMNS)
 
 
-def read_manifest(run: Path | str, name: str = MANIFEST) -> dict:
+def read_manifest(run: Path | str, name: str = MANIFEST) -> dict[str, Any]:
     """The manifest of a finished run: the latest, or the one called `name` (`manifest_name`).
 
     Raises InputError where there is none, and where it is damaged.

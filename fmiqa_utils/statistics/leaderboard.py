@@ -18,9 +18,10 @@ from fmiqa_utils.errors import InputError, printable
 from fmiqa_utils.files.csv_export import csv_text
 from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.keys import digest
+from fmiqa_utils.scores.names import GROUP
 from fmiqa_utils.scores.runs import UNREADABLE, Run, load_run, short_name
 from fmiqa_utils.scores.shards import digest_rows
-from fmiqa_utils.statistics.against_embedding import GROUP, layer_choice
+from fmiqa_utils.statistics.against_embedding import layer_choice
 from fmiqa_utils.statistics.correlation import correlation_table
 
 STATISTICS = ["srcc", "srcc_lo", "srcc_hi", "plcc", "plcc_fit4", "krcc", "srcc_within"]

@@ -5,8 +5,8 @@ import pytest
 import timm
 import torch
 
-from fmiqa_utils.backbones.catalogue import PRECISIONS, family_of, refuse_unknown
-from fmiqa_utils.backbones.load import BACKBONES, DTYPES, BackboneInfo, backbone_info, normalization
+from fmiqa_utils.backbones.catalogue import BACKBONES, PRECISIONS, BackboneInfo, family_of, refuse_unknown
+from fmiqa_utils.backbones.load import DTYPES, backbone_info, normalization
 from fmiqa_utils.datasets.registry import DATASETS
 from fmiqa_utils.datasets.transforms import chosen_transforms
 from fmiqa_utils.distances.baselines import choose_baselines

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
+from fmiqa_utils.backbones.catalogue import BACKBONES
 from fmiqa_utils.backbones.features import outputs_of, reader_for
 from fmiqa_utils.backbones.load import (
-    BACKBONES,
     Backbone,
     backbone_info,
     library_hub_id,

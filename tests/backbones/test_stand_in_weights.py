@@ -12,8 +12,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from fmiqa_utils.backbones.catalogue import BACKBONES
 from fmiqa_utils.backbones.features import reader_for
-from fmiqa_utils.backbones.load import BACKBONES, _build, backbone_info
+from fmiqa_utils.backbones.load import _build, backbone_info
 from fmiqa_utils.backbones.weights import _stand_in, stand_in_weights
 
 # name: blocks to build, where the smallest member is too large for a test; None: all of it
