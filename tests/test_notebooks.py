@@ -417,7 +417,7 @@ def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn but not written: that is checked above."""
     import matplotlib.pyplot as plt
 
-    monkeypatch.setattr("fmiqa_utils.figures.pairs.show", lambda figure, *_, **__: plt.close(figure))
+    monkeypatch.setattr("fmiqa_utils.figures.output.show", lambda figure, *_, **__: plt.close(figure))
     monkeypatch.setattr("fmiqa_utils.figures.pairs.example_grid", lambda _: plt.figure())
 
 

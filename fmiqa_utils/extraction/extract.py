@@ -16,12 +16,11 @@ from fmiqa_utils.backbones.device import pick_device
 from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.datasets.check import glance
 from fmiqa_utils.datasets.tables import load_pairs
-from fmiqa_utils.datasets.transforms import chosen_transforms
-from fmiqa_utils.demo.build import build_demo
+from fmiqa_utils.demo import build as demo
 from fmiqa_utils.distances.baselines import choose_baselines
 from fmiqa_utils.distances.table import USUAL, chosen_distances, chosen_variants
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.extraction.choices import choose
+from fmiqa_utils.extraction.choices import choose, choose_transforms
 from fmiqa_utils.extraction.engines.base import Engine, Trials, serial
 from fmiqa_utils.extraction.plan import plan, run_key
 from fmiqa_utils.extraction.provenance import hardware, versions
@@ -52,9 +51,9 @@ def extract(
     weights: str = "auto",
     *,
     run: str = "",
-    root: str | None = None,
-    labels: str | None = None,
-    direction: str | None = None,
+    root: str = "",
+    labels: str = "",
+    direction: str = "",
     distances: str = USUAL,
     variants: str = "published",
     baselines: str = "psnr,ssim",
@@ -67,12 +66,14 @@ def extract(
     batch: int = 0,
     strict: bool = False,
     verify: bool = False,
+    say: Callable[[str], object] = lambda _: None,
 ) -> Run:
     """Score a dataset with one or more backbones and return the run; what is scored already is not scored again.
 
     The words are those of `fmiqa extract`, names by commas: `dataset` a name from `fmiqa datasets` or csv:PATH (then `direction` says
-    whether "higher" or "lower" labels are better), `distances` and `variants` also "all" and "both". `run`: its name, the dataset's by
-    default. Raises InputError for what the command refuses.
+    whether "higher" or "lower" labels are better), `distances` also "all", `variants` also "both", `transforms` also "auto" (some on the
+    demo dataset). `run`: its name, the dataset's by default. `say` hears of pairs that cannot be scored. Raises InputError for what the
+    command refuses.
 
     >>> run = extract("csv:pairs.csv", "timm:resnet10t", "untrained", direction="higher", distances="cos")
     >>> run.dataset, len(run.pairs)
@@ -86,18 +87,19 @@ def extract(
     )
     pick_device(device)
     if dataset == "demo":
-        build_demo()
-    pairs = load_pairs(dataset, root, labels=labels, direction=direction)
+        demo.build_demo()
+    pairs = load_pairs(dataset, root or None, labels=labels or None, direction=direction or None)
     name = run or default_run(dataset)
     chosen = choose(backbone, weights, dataset)
+    moves, moved_pairs = choose_transforms(transforms, transform_pairs, dataset, chosen)
     with progress_bar("pairs") as update:
         extract_run(
             name,
             pairs,
             chosen,
             settings=settings,
-            transforms=chosen_transforms(transforms),
-            transform_pairs=transform_pairs,
+            transforms=moves,
+            transform_pairs=moved_pairs,
             normalize=one_of(normalize, NORMALIZE, "normalization"),
             precision=one_of(precision, PRECISIONS, "precision"),
             device=device,
@@ -105,6 +107,7 @@ def extract(
             strict=strict,
             verify=verify,
             progress=update,
+            say=say,
         )
     return load_run(name)
 
@@ -202,7 +205,7 @@ def ensure_demo(name: str = "demo", *, say: Callable[[str], object] = lambda _: 
     say(
         "there is no run yet: building the demo dataset and scoring a part of it, about two minutes without a GPU"
     )
-    build_demo()
+    demo.build_demo()
     pairs = load_pairs("demo")
     extract_run(
         name, pairs.iloc[::6], choose("auto", "auto", "demo"), settings=Settings(("l2", "cos")), say=say

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.figures.show import save_figure
+from fmiqa_utils.figures.output import save_figure
 from fmiqa_utils.figures.style import COLUMN, family_colour, use_style
 from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.loda.counting import Progress

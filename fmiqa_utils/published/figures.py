@@ -38,7 +38,7 @@ def srcc_dots(table: pd.DataFrame) -> Figure:
     for ax, dataset, own in _each(axes, rows, "model", models):
         kind, cosine = own["kind"], own["distance"] == "cos"
         ends = own[cosine].groupby(["y", "colour"])["srcc"].agg(["min", "max"]).reset_index()
-        ax.hlines(ends["y"], ends["min"], ends["max"], colors=ends["colour"], lw=1.2)
+        ax.hlines(ends["y"], ends["min"], ends["max"], colors=list(ends["colour"]), lw=1.2)
         _dots(ax, own[(kind == "intermediate") & ~cosine], "srcc", "other distances", marker="|", s=26)
         _dots(ax, own[kind == "embedding"], "srcc", "embedding, cosine", hollow=True)
         _dots(ax, own[(kind == "intermediate") & cosine], "srcc", "intermediate features, cosine")
@@ -114,7 +114,7 @@ def fitted_dumbbells(table: pd.DataFrame) -> Figure:
     names = _ranked(rows, "name")
     figure, axes = _panels(rows, len(names), 0.135)
     for ax, dataset, own in _each(axes, rows, "name", names):
-        ax.hlines(own["y"], own["plcc"], own["plcc_fit5"], colors=own["colour"], lw=1.1)
+        ax.hlines(own["y"], own["plcc"], own["plcc_fit5"], colors=list(own["colour"]), lw=1.1)
         _dots(ax, own, "plcc", "raw", hollow=True, s=13)
         _dots(ax, own, "plcc_fit5", "after a 5-parameter logistic", s=13)
         _finish(ax, dataset, names, "PLCC, higher is better")
@@ -129,7 +129,7 @@ def robustness_dots(table: pd.DataFrame) -> Figure:
     names = _ranked(rows, "name")
     figure, axes = _panels(rows, len(names))
     for ax, dataset, own in _each(axes, rows, "name", names):
-        ax.hlines(own["y"], own[list(MOVES)].min(axis=1), own["srcc"], colors=own["colour"], lw=0.8)
+        ax.hlines(own["y"], own[list(MOVES)].min(axis=1), own["srcc"], colors=list(own["colour"]), lw=0.8)
         for move, (marker, label) in MOVES.items():
             _dots(ax, own, move, label, hollow=True, marker=marker, s=13)
         _dots(ax, own, "srcc", "not moved", s=24)
@@ -259,7 +259,9 @@ def _panels(rows: pd.DataFrame, count: int, height: float = ROW) -> tuple[Figure
     return figure, axes[0]
 
 
-def _each(axes: NDArray[np.object_], rows: pd.DataFrame, column: str, names: list[str]) -> list[tuple[float, ...]]:
+def _each(
+    axes: NDArray[np.object_], rows: pd.DataFrame, column: str, names: list[str]
+) -> list[tuple[Axes, str, pd.DataFrame]]:
     """(axes, dataset, its rows with `y` and `colour`) of every panel."""
     placed = rows.assign(y=rows[column].map(names.index), colour=rows["family"].map(family_colour))
     return [(ax, d, placed[placed["dataset"] == d]) for ax, d in zip(axes, datasets_of(rows), strict=True)]

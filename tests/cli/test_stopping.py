@@ -85,11 +85,11 @@ def stop(code: str, folder: Path, number: int) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("words", "module", "name", "body", "number", "said"),
     [
-        (["extract", *OWN], "runs", "extract_run", SLEEP, signal.SIGINT, CHUNKS),
-        (["extract", *OWN], "runs", "extract_run", SLEEP, signal.SIGTERM, CHUNKS),
-        (["report", *OWN], "pipeline", "make_report", ERRORS, signal.SIGINT, CHUNKS),
-        (["datasets", "check", "live"], "dataset_check", "check_dataset", SLEEP, signal.SIGINT, NOTHING),
-        (["datasets", "check", "live"], "dataset_check", "check_dataset", ENDS, signal.SIGTERM, NOTHING),
+        (["extract", *OWN], "extraction.extract", "extract_run", SLEEP, signal.SIGINT, CHUNKS),
+        (["extract", *OWN], "extraction.extract", "extract_run", SLEEP, signal.SIGTERM, CHUNKS),
+        (["report", *OWN], "report.pipeline", "make_report", ERRORS, signal.SIGINT, CHUNKS),
+        (["datasets", "check", "live"], "datasets.check", "check_dataset", SLEEP, signal.SIGINT, NOTHING),
+        (["datasets", "check", "live"], "datasets.check", "check_dataset", ENDS, signal.SIGTERM, NOTHING),
         (["loda", "train"], "loda.data", "load_labelled", EXITS, signal.SIGINT, EPOCHS),
     ],
     ids=["extract-int", "extract-term", "report", "check-int", "check-term", "loda"],
@@ -122,7 +122,7 @@ def test_a_notebook_that_runs_is_stopped_with_its_kernel(folder: Path) -> None:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (folder / "x.ipynb").write_text(json.dumps(notebook))
     code = START.format(
-        module="pipeline",
+        module="report.pipeline",
         name="make_report",
         body="from fmiqa_utils.report.notebooks import run_notebook; run_notebook(Path('x.ipynb'), Path('out/x.ipynb'), {}, 'key')",
         words=["report", *OWN],

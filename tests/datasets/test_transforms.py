@@ -63,9 +63,9 @@ def test_translation_gives_each_image_its_own_columns() -> None:
 
 def test_rotation_turns_the_distorted_image_clockwise_with_black_corners() -> None:
     square = seeded_image(33, 33)
-    assert np.array_equal(rotate(square, 90), np.rot90(square, -1))
+    assert np.array_equal(rotate(square, square, 90)[1], np.rot90(square, -1))
     white = np.full((64, 64, 3), 255, dtype=np.uint8)
-    turned = rotate(white, 45)
+    turned = rotate(white, white, 45)[1]
     assert set(np.unique(turned)) == {0, 255}  # nearest neighbour: nothing between
     assert turned[0, 0].tolist() == [0, 0, 0]
     assert turned[32, 32].tolist() == [255, 255, 255]
@@ -75,18 +75,18 @@ def test_scaling_keeps_size_and_centre_and_pushes_the_border_out() -> None:
     image = np.zeros((100, 100, 3), dtype=np.uint8)
     image[48:52, 48:52] = 255  # around the centre
     image[:, :2] = 255  # a border of two pixels: cropped away by 10 %
-    large = scale(image, 10)
+    large = scale(image, image, 10)[1]
     assert large.shape == image.shape
     assert large[50, 50, 0] == 255
     assert large[:, 0].max() == 0
     flat = np.full((31, 45, 3), 77, dtype=np.uint8)
     assert large.mean() < image.mean()
-    assert np.unique(scale(flat[:30, :44], 5)).tolist() == [77]
+    assert np.unique(scale(flat, flat[:30, :44], 5)[1]).tolist() == [77]
 
 
 def test_only_the_distorted_image_is_scaled_or_rotated() -> None:
     ref, dist = seeded_image(), seeded_image()[:, ::-1]
-    for name, moved in (("sca-3", scale(dist, 3)), ("rot-3", rotate(dist, 3))):
+    for name, moved in (("sca-3", scale(ref, dist, 3)[1]), ("rot-3", rotate(ref, dist, 3)[1])):
         result = apply_transform(ref, dist, name)
         assert np.array_equal(result[0], ref)
         assert np.array_equal(result[1], moved)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from planted import planted, quality, usual
 
-from fmiqa_utils.figures.show import table
+from fmiqa_utils.figures.output import table
 from fmiqa_utils.report import page as pages
 from fmiqa_utils.report.page import chapter, write_index, write_page
 from fmiqa_utils.report.page_templates import own_share
@@ -124,13 +124,13 @@ def figure_of(name: str) -> str:
     """What `figures.show` hands to the notebook for a caption with `name` in it."""
     import matplotlib.pyplot as plt
 
-    from fmiqa_utils import figures
+    from fmiqa_utils.figures import output
 
     got: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "display", got.append)
-        patch.setattr(figures, "save_figure", lambda *_: Path(__file__))
-        figures.show(plt.figure(), "mine", "x", f"**{name}.** {name}")
+        patch.setattr(output, "display", got.append)
+        patch.setattr(output, "save_figure", lambda *_: Path(__file__))
+        output.show(plt.figure(), "mine", "x", f"**{name}.** {name}")
     return str(got[0].data)
 
 
