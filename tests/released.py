@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageFilter
 from skimage import data
 
-from fmiqa_utils.published.files import LIVE_FOLDERS
+from fmiqa_utils.published.files import LIVE_DISTORTED
 
 GOLDEN = Path(__file__).parent / "golden"
 REFERENCES = {  # photograph of scikit-image and the slice that is cut out of it
@@ -107,7 +107,7 @@ def write_per_image_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
     LIVE in full, without its folders; TID2013 in full, as 100 − MOS; a tenth of PIPAL, where higher labels are better.
     """
-    live = [f"img{2 * i + 1}.bmp" for count in LIVE_FOLDERS.values() for i in range(count)]
+    live = [f"img{2 * i + 1}.bmp" for count in LIVE_DISTORTED.values() for i in range(count)]
     tid = [
         f"{'Ii'[lv > 1]}{r:02}_{k:02}_{lv}.bmp"
         for r in range(1, 26)

@@ -253,29 +253,28 @@ def test_whatever_changes_a_number_changes_the_key(
 ) -> None:
     from safetensors.torch import save_file
 
-    from fmiqa_utils.extraction import keys as covered
+    from fmiqa_utils import keys as covered
+    from fmiqa_utils.extraction.plan import run_key
 
     state = {k: v.clone() for k, v in scorer.backbone.model.state_dict().items()}
-    keys = [covered.run_key(scorer)]
+    keys = [run_key(scorer)]
     for value in (1.0, 2.0):
         state["norm.bias"] += value
         save_file(state, tmp_path / "w.safetensors")
-        keys.append(
-            covered.run_key(Scorer(load_backbone(TINY, str(tmp_path / "w.safetensors")), scorer.settings))
-        )
+        keys.append(run_key(Scorer(load_backbone(TINY, str(tmp_path / "w.safetensors")), scorer.settings)))
     for option in ({"normalize": "model"}, {"precision": "bf16"}):
-        keys.append(covered.run_key(Scorer(load_backbone(TINY, "untrained", **option), scorer.settings)))
+        keys.append(run_key(Scorer(load_backbone(TINY, "untrained", **option), scorer.settings)))
     for settings in (
         Settings(("l2",)),
         Settings(("l2", "cos"), seed=1),
         Settings(("l2", "cos"), ("corrected",)),
     ):
-        keys.append(covered.run_key(Scorer(scorer.backbone, settings)))
+        keys.append(run_key(Scorer(scorer.backbone, settings)))
     for stage in covered.STAGES:
         monkeypatch.setitem(covered.STAGES, stage, 10_000)
-        keys.append(covered.run_key(scorer))
+        keys.append(run_key(scorer))
     monkeypatch.setattr(covered, "library_versions", lambda *_: {"torch": "9.9"})
-    keys.append(covered.run_key(scorer))
+    keys.append(run_key(scorer))
     assert len(set(keys)) == len(keys) == 15
     monkeypatch.undo()
-    assert covered.run_key(Scorer(load_backbone(TINY, "untrained"), scorer.settings)) == keys[0]
+    assert run_key(Scorer(load_backbone(TINY, "untrained"), scorer.settings)) == keys[0]

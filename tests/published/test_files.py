@@ -9,7 +9,7 @@ import pytest
 import released
 
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.published.files import LIVE_FOLDERS, MAX_BYTES, PROBLEM_COLUMNS, read_published
+from fmiqa_utils.published.files import LIVE_DISTORTED, MAX_BYTES, PROBLEM_COLUMNS, read_published
 
 
 def per_image(pred: list[float] | np.ndarray, seed: int = 0) -> pd.DataFrame:
@@ -145,7 +145,7 @@ def test_quality_follows_the_direction(tmp_path: Path) -> None:
 
 
 def live_rows() -> pd.DataFrame:
-    numbers = [2 * i + 1 for count in LIVE_FOLDERS.values() for i in range(count)]
+    numbers = [2 * i + 1 for count in LIVE_DISTORTED.values() for i in range(count)]
     rows = per_image(np.arange(len(numbers), dtype=float))
     return rows.assign(dis=[f"img{i}.bmp" for i in numbers], ref="bikes.bmp")
 
