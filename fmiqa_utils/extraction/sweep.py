@@ -1,13 +1,14 @@
 """A sweep: datasets × backbones × normalizations, planned, estimated, scored by one engine, compared at the end."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pandas as pd
 
 from fmiqa_utils.backbones.catalogue import NORMALIZE, PRECISIONS, SMALL_IMAGES, WINDOW
@@ -32,62 +33,77 @@ from fmiqa_utils.scores.run_names import default_run
 from fmiqa_utils.scores.runs import save_run
 
 BYTES_PER_VALUE = 9.0  # of a shard, measured on the demo dataset: a value and its share of the keys
-LISTS = ("datasets", "backbones", "normalize", "transforms", "distances", "variants")
-COUNTS = ("transform_pairs", "batch")
-KNOWN = {
-    "normalize": NORMALIZE,
-    "distances": DISTANCES,
-    "variants": VARIANTS,
-    "precision": PRECISIONS,
-    "small_images": SMALL_IMAGES,
-}
+SEVERAL = {"several": True}  # a field that may hold several names, and one name in a YAML file
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
-@dataclass(frozen=True)
+def _word(known: Iterable[str] = ()) -> Validator:
+    """A name, one of `known` where that says something."""
+
+    def check(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, str):
+            raise InputError(f"{field.name} must be a name, not {value!r}.")
+        if known and value not in known:
+            raise InputError(f"{field.name}: {value!r} is unknown; {near(value, known)}")
+
+    return check
+
+
+def _names(known: Iterable[str] = (), *, least: int = 1) -> Validator:
+    """`least` names or more, none of them twice, each one of `known` where that says something."""
+
+    def check(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise InputError(f"{field.name} must be names, not {value!r}.")
+        if len(value) < least:
+            raise InputError(f"{field.name} must name something.")
+        if len(set(value)) < len(value):
+            raise InputError(f"{field.name} names one thing twice: {', '.join(value)}.")
+        for word in value if known else ():
+            _word(known)(None, field, word)
+
+    return check
+
+
+def _count(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if type(value) is not int or value < 0:
+        raise InputError(f"{field.name} must be a whole number, not {value!r}.")
+
+
+def _transforms(_: object, field: "attrs.Attribute[Any]", value: list[str]) -> None:
+    for transform in value:
+        parse_transform(transform)
+    if "none" not in value:
+        raise InputError(
+            f"{field.name} must include none: what an image loses by a transform is measured against it."
+        )
+
+
+@attrs.frozen
 class Sweep:
     """What to score; every field may stand in a YAML file under the same name. Raises InputError for a value that cannot be meant."""
 
-    datasets: list[str]
-    backbones: list[str]
-    weights: str = "pretrained"
-    normalize: list[str] = field(default_factory=lambda: ["none"])
-    transforms: list[str] = field(default_factory=lambda: ["none"])
-    transform_pairs: int = 0
-    distances: tuple[str, ...] = USUAL_DISTANCES
-    variants: tuple[str, ...] = ("published",)
-    precision: str = "fp32"
-    small_images: str = "error"
-    batch: int = 0
-    direction: str = ""  # of csv: datasets
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name in LISTS:
-                _check_names(name, value)
-            elif name in COUNTS and (type(value) is not int or value < 0):
-                raise InputError(f"{name} must be a whole number, not {value!r}.")
-            elif name not in COUNTS and not isinstance(value, str):
-                raise InputError(f"{name} must be a name, not {value!r}.")
-        for name, known in KNOWN.items():
-            value = getattr(self, name)
-            for word in [value] if isinstance(value, str) else value:
-                if word not in known:
-                    raise InputError(f"{name}: {word!r} is unknown; {near(word, list(known))}")
-        for transform in self.transforms:
-            parse_transform(transform)
-        if "none" not in self.transforms:
-            raise InputError(
-                "transforms must include none: what an image loses by a move is measured against it."
-            )
-
-
-def _check_names(name: str, value: object) -> None:
-    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-        raise InputError(f"{name} must be names, not {value!r}.")
-    if not value and name not in ("datasets", "backbones"):  # the command says of these how to give them
-        raise InputError(f"{name} must name something.")
-    if len(set(value)) < len(value):
-        raise InputError(f"{name} names one thing twice: {', '.join(value)}.")
+    # How to give datasets and backbones the command says itself, where there are none.
+    datasets: list[str] = attrs.field(validator=_names(least=0), metadata=SEVERAL)
+    backbones: list[str] = attrs.field(validator=_names(least=0), metadata=SEVERAL)
+    weights: str = attrs.field(default="pretrained", validator=_word())
+    normalize: list[str] = attrs.field(
+        validator=_names(NORMALIZE), factory=lambda: ["none"], metadata=SEVERAL
+    )
+    transforms: list[str] = attrs.field(
+        validator=[_names(), _transforms], factory=lambda: ["none"], metadata=SEVERAL
+    )
+    transform_pairs: int = attrs.field(default=0, validator=_count)
+    distances: tuple[str, ...] = attrs.field(
+        validator=_names(DISTANCES), default=USUAL_DISTANCES, metadata=SEVERAL
+    )
+    variants: tuple[str, ...] = attrs.field(
+        validator=_names(VARIANTS), default=("published",), metadata=SEVERAL
+    )
+    precision: str = attrs.field(default="fp32", validator=_word(PRECISIONS))
+    small_images: str = attrs.field(default="error", validator=_word(SMALL_IMAGES))
+    batch: int = attrs.field(default=0, validator=_count)
+    direction: str = attrs.field(default="", validator=_word())  # of csv: datasets
 
 
 @dataclass(frozen=True)
@@ -104,13 +120,14 @@ def read_sweep(path: Path) -> dict[str, Any]:
     from fmiqa_utils.extraction.sweep_file import read_yaml
 
     content = read_yaml(path)
-    known = list(Sweep.__dataclass_fields__)
+    known = [field.name for field in attrs.fields(Sweep)]
+    several = [field.name for field in attrs.fields(Sweep) if "several" in field.metadata]
     for name in content:
         if name not in known:
             raise InputError(f"{path.name} has an unknown field {name!r}; {near(str(name), known)}")
     short = {"distances": {"all": list(DISTANCES)}, "variants": {"both": list(VARIANTS)}}
     content = {k: short.get(k, {}).get(v, v) if isinstance(v, str) else v for k, v in content.items()}
-    return {k: [v] if k in LISTS and isinstance(v, str) else v for k, v in content.items()}
+    return {k: [v] if k in several and isinstance(v, str) else v for k, v in content.items()}
 
 
 def jobs_of(sweep: Sweep) -> list[Job]:
