@@ -28,6 +28,7 @@ from fmiqa_utils.cli.options import (
 )
 from fmiqa_utils.console import BOLD, brief, say, short, show, show_rows, tell, warn
 from fmiqa_utils.datasets.registry import DATASETS, OWN_TABLE
+from fmiqa_utils.distances.table import BASELINES, DISTANCES
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.scores.run_names import refuse_unknown_run
 
@@ -208,6 +209,27 @@ def backbones() -> None:
     ]
     show_rows(rows, "Backbones")
     tell("Any other: timm:NAME (with forward_intermediates) or openclip:NAME/TAG.")
+
+
+@app.command()
+def distances() -> None:
+    """List the distances between features and the classic metrics beside them."""
+    both = [
+        {"name": d.name, "in print": d.title, "what it measures": d.help, "usual": "yes" if d.usual else "no"}
+        for d in DISTANCES.values()
+    ]
+    show_rows(both, "Distances between features (0: equal), each in a published and a corrected form")
+    classic = [
+        {
+            "name": b.name,
+            "in print": b.title,
+            "what it measures": b.help,
+            "better": "higher" if b.higher_is_better else "lower",
+            "computed by": b.library,
+        }
+        for b in BASELINES.values()
+    ]
+    show_rows(classic, "Baselines, computed from pixels")
 
 
 @datasets_app.callback()

@@ -228,6 +228,7 @@ OPTIONS = {
         "as_json": Case("--json", is_json, True),
     },
     "backbones": {},
+    "distances": {},
     "lab": {},
     "datasets": {},
     "datasets check": {
