@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 RECOMPUTATION = (ROOT / "docs" / "recomputation.md").read_text(encoding="utf-8")
 PAGES = sorted(
-    [ROOT / "README.md", *ROOT.glob("data/*.md"), *ROOT.glob("figures/*.md"), *ROOT.glob("docs/*.md")]
+    [*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("figures/*.md"), *ROOT.glob("docs/*.md")]
 )
 SOURCES = sorted(
     [*ROOT.glob("fmiqa_utils/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("notebooks/*.ipynb")]

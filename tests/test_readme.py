@@ -436,7 +436,7 @@ def test_python_snippets(place: Path) -> None:
             for name, tiny in TINY.items():
                 text = text.replace(
                     f'FeatureDistance("{name}"', f'FeatureDistance("{tiny}", weights="untrained"'
-                )
+                ).replace(f'"{name}", direction', f'"{tiny}", "untrained", direction')
             torch.manual_seed(0)
             space: dict[str, Any] = {"ref": torch.rand(1, 3, 224, 224), "dist": torch.rand(1, 3, 224, 224)}
             exec(compile(ast.parse(text), page, "exec"), space)
@@ -445,6 +445,9 @@ def test_python_snippets(place: Path) -> None:
                 assert space["value"].shape == (1,)
                 assert space["value"].item() > 0
                 assert space["where"].shape == (1, 224, 224)
+            if "table" in space:
+                assert {"joint", "embedding", "image"} <= set(space["table"]["feature"])
+                assert len(space["run"].pairs) == PAIRS
             if "pairs" in space:
                 assert len(space["pairs"]) == PAIRS
-    assert ran >= 2
+    assert ran >= 3
