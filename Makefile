@@ -1,4 +1,4 @@
-# One environment, six verbs. `make` alone lists them.
+# One environment, a few verbs. `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
