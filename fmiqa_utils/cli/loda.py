@@ -18,7 +18,7 @@ from fmiqa_utils.cli.options import (
     check_file,
     check_word,
     checked,
-    is_one_of,
+    choice,
     refuse_dataset,
     words,
 )
@@ -90,11 +90,7 @@ Seed = Annotated[
 ]
 Precision = Annotated[
     str,
-    typer.Option(
-        help="fp32, bf16 or fp16 (mixed).",
-        callback=checked(is_one_of(PRECISIONS, "precision")),
-        autocompletion=words(*PRECISIONS),
-    ),
+    choice(PRECISIONS, "precision", "fp32, bf16 or fp16 (mixed)."),
 ]
 Splits = Annotated[
     str,
@@ -110,18 +106,18 @@ SplitFile = Annotated[
 ]
 Protocol = Annotated[
     str,
-    typer.Option(
-        help="validated (epoch chosen on validation references) or published (on the test part).",
-        callback=checked(is_one_of(PROTOCOLS, "protocol")),
-        autocompletion=words(*PROTOCOLS),
+    choice(
+        PROTOCOLS,
+        "protocol",
+        "validated (epoch chosen on validation references) or published (on the test part).",
     ),
 ]
 Bn = Annotated[
     str,
-    typer.Option(
-        help="frozen, or published: the CNN's BatchNorm statistics move while training.",
-        callback=checked(is_one_of(BATCH_NORM, "treatment of BatchNorm")),
-        autocompletion=words(*BATCH_NORM),
+    choice(
+        BATCH_NORM,
+        "treatment of BatchNorm",
+        "frozen, or published: the CNN's BatchNorm statistics move while training.",
     ),
 ]
 Images = Annotated[

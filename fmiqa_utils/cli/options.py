@@ -6,10 +6,10 @@ Nothing here needs torch or pandas: a wrong word is refused at once, before weig
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -203,9 +203,15 @@ def check_exists(value: Path) -> None:
         raise InputError(f"{value} does not exist.")
 
 
-def is_one_of(known_words: Sequence[str], what: str) -> Callable[[str], object]:
-    """A check against a list of words."""
-    return lambda value: one_of(value, known_words, what)
+def choice(known_words: Iterable[str], what: str, text: str) -> Any:
+    """An option that holds one of a few words: shown in the help, completed by the shell, refused with near matches."""
+    known = tuple(known_words)
+    return typer.Option(
+        help=text,
+        metavar="|".join(known),
+        callback=checked(lambda value: one_of(value, known, what)),
+        autocompletion=words(*known),
+    )
 
 
 _DATASET = typer.Option(
@@ -246,20 +252,16 @@ _BASELINES = typer.Option(
     callback=checked(check_baselines),
     autocompletion=by_commas("all", *BASELINES),
 )
-_NORMALIZE = typer.Option(
-    help="none (as published) or model (the model's own mean and std).",
-    callback=checked(is_one_of(NORMALIZE, "normalization")),
-    autocompletion=words(*NORMALIZE),
+_NORMALIZE = choice(
+    NORMALIZE, "normalization", "none (as published) or model (the model's own mean and std)."
 )
-_PRECISION = typer.Option(
-    help=f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}; distances are always computed in fp32.",
-    callback=checked(is_one_of(PRECISIONS, "precision")),
-    autocompletion=words(*PRECISIONS),
+_PRECISION = choice(
+    PRECISIONS,
+    "precision",
+    f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}; distances are always computed in fp32.",
 )
-_SMALL = typer.Option(
-    help="What to do with images under 224 px: error, resize or pad.",
-    callback=checked(is_one_of(SMALL_IMAGES, "treatment of small images")),
-    autocompletion=words(*SMALL_IMAGES),
+_SMALL = choice(
+    SMALL_IMAGES, "treatment of small images", "What to do with images under 224 px: error, resize or pad."
 )
 _RUN = typer.Option(
     help="Name of the run; the dataset's by default.", callback=checked(check_word), autocompletion=run_names
@@ -282,18 +284,14 @@ Root = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(
-        help="LIVE only: dmos or realigned, the two label files it ships.",
-        callback=checked(is_one_of(LABELS, "choice of labels")),
-        autocompletion=words(*LABELS),
-    ),
+    choice(LABELS, "choice of labels", "LIVE only: dmos or realigned, the two label files it ships."),
 ]
 Direction = Annotated[
     str | None,
-    typer.Option(
-        help="csv: only, needed there: higher or lower, what a better image's label is.",
-        callback=checked(is_one_of(tuple(DIRECTIONS), "direction of labels")),
-        autocompletion=words(*DIRECTIONS),
+    choice(
+        DIRECTIONS,
+        "direction of labels",
+        "csv: only, needed there: higher or lower, what a better image's label is.",
     ),
 ]
 Backbone = Annotated[str, _BACKBONE]
@@ -309,10 +307,8 @@ Weights = Annotated[
 ]
 FrozenWeights = Annotated[
     str,
-    typer.Option(
-        help="Of the frozen ViT and CNN: pretrained, or untrained (a stand-in).",
-        callback=checked(is_one_of(FROZEN_WEIGHTS, "kind of weights")),
-        autocompletion=words(*FROZEN_WEIGHTS),
+    choice(
+        FROZEN_WEIGHTS, "kind of weights", "Of the frozen ViT and CNN: pretrained, or untrained (a stand-in)."
     ),
 ]
 Normalize = Annotated[str, _NORMALIZE]

@@ -23,10 +23,9 @@ from fmiqa_utils.cli.options import (
     check_file,
     check_word,
     checked,
-    is_one_of,
+    choice,
     refuse_dataset,
     refuse_models,
-    words,
 )
 from fmiqa_utils.console import BOLD, say, short, show, tell, warn_untrained
 from fmiqa_utils.datasets.registry import OWN_TABLE
@@ -65,11 +64,7 @@ def sweep(
     direction: Direction = None,
     engine: Annotated[
         str,
-        typer.Option(
-            help="local (one process per GPU) or ray.",
-            callback=checked(is_one_of(ENGINES, "engine")),
-            autocompletion=words(*ENGINES),
-        ),
+        choice(ENGINES, "engine", "local (one process per GPU) or ray."),
     ] = "local",
     workers: Annotated[
         int,

@@ -26,7 +26,7 @@ from fmiqa_utils.figures.style import (
     set_title,
 )
 from fmiqa_utils.loda.data import normalized, resized
-from fmiqa_utils.loda.model import GRID, HEADS, LoDa
+from fmiqa_utils.loda.model import GRID, HEADS, SIZE, LoDa
 from fmiqa_utils.statistics.logistic import fit_logistic
 
 FROZEN, TRAINED = "#dfe3ea", "#f6cf9b"
@@ -43,7 +43,7 @@ def architecture(model: LoDa) -> Figure:
     ax.set(xlim=(-0.5, 100.5), ylim=(0, 40))
     ax.axis("off")
     ax.grid(False)
-    _box(ax, 0, 13, 11, 9, "image\n224 × 224 px", "white")
+    _box(ax, 0, 13, 11, 9, f"image\n{SIZE} × {SIZE} px", "white")
     _box(ax, 18, 23, 15, 10, f"patch embedding\n{n_tokens} × {dim}", FROZEN)
     _box(ax, 18, 2, 15, 10, f"CNN\n{stages} stages", FROZEN)
     _box(
@@ -174,15 +174,17 @@ def attention_maps(model: LoDa, path: str, block: int | None = None) -> Figure:
     block: which injector; the last by default.
     """
     image = resized(path)
-    rows, columns = ((n - 224) // 2 for n in image.shape[:2])
-    window = np.asarray(image[rows : rows + 224, columns : columns + 224])
+    rows, columns = ((n - SIZE) // 2 for n in image.shape[:2])
+    window = np.asarray(image[rows : rows + SIZE, columns : columns + SIZE])
     maps = attention(model, normalized(window)[None], block)[0]
     figure, axes = plt.subplots(1, 1 + len(maps), figsize=(FULL, 1.55))
     axes[0].imshow(window)
     axes[0].set_title("image", fontsize=8)
     for i, (ax, weights) in enumerate(zip(axes[1:], maps, strict=True), 1):
         ax.imshow(window.mean(-1), cmap="gray", alpha=0.5)
-        shown = ax.imshow(weights, cmap="magma", vmin=0, vmax=maps.max(), extent=(0, 224, 224, 0), alpha=0.75)
+        shown = ax.imshow(
+            weights, cmap="magma", vmin=0, vmax=maps.max(), extent=(0, SIZE, SIZE, 0), alpha=0.75
+        )
         ax.set_title(f"stage {i}: {weights.sum():.0%}", fontsize=8)
     for ax in axes:
         ax.set_axis_off()

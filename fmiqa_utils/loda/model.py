@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmiqa_utils.backbones.catalogue import IMAGENET, WINDOW
 from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.loda.options import BATCH_NORM, CNN, VIT
 
-SIZE = 224  # px
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZE = WINDOW
+MEAN, STD = IMAGENET
 WIDTH, HEADS, GRID = 64, 4, 7  # of the injector: channels, heads, side of the pooled CNN maps
 DROPOUT = 0.1
 

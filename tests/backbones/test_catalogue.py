@@ -5,9 +5,16 @@ import pytest
 import timm
 import torch
 
-from fmiqa_utils.backbones.catalogue import BACKBONES, PRECISIONS, BackboneInfo, family_of, refuse_unknown
+from fmiqa_utils.backbones.catalogue import (
+    BACKBONES,
+    PRECISIONS,
+    WINDOW,
+    BackboneInfo,
+    family_of,
+    refuse_unknown,
+)
 from fmiqa_utils.backbones.load import DTYPES, backbone_info, normalization
-from fmiqa_utils.datasets.registry import DATASETS
+from fmiqa_utils.datasets.registry import DATASETS, MIN_SIDE
 from fmiqa_utils.datasets.transforms import chosen_transforms
 from fmiqa_utils.distances.baselines import choose_baselines
 from fmiqa_utils.distances.table import USUAL_BASELINES, chosen_baselines, chosen_distances, chosen_variants
@@ -52,6 +59,10 @@ def test_every_backbone_is_under_its_name_and_in_its_family() -> None:
     for name in ("dino", "timm:", "openclip:", "hub:dino", ""):
         with pytest.raises(InputError, match="no backbone called"):
             refuse_unknown(name)
+
+
+def test_the_least_side_of_an_image_is_the_window() -> None:
+    assert MIN_SIDE == WINDOW == 224
 
 
 def test_every_word_of_the_vocabulary_has_its_work() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from trees import tree_of_demo
 
 from fmiqa_utils.datasets.layouts import TID2013_TYPES
 from fmiqa_utils.datasets.tables import load_pairs
@@ -129,6 +130,15 @@ def test_two_builds_are_equal_to_the_byte(built, tmp_path):
     assert counts == sorted(counts)
     del first["manifest.json"], again["manifest.json"]  # has seconds
     assert first == again
+
+
+def test_the_demo_of_version_0_1_is_not_built_again(tmp_path, monkeypatch):
+    """Its recipe was a hash of source code, which moving a module changes; the pixels are the same."""
+    root = tree_of_demo(tmp_path)
+    manifest = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps(manifest | {"recipe": demo.SAME_PIXELS[0]}))
+    monkeypatch.setattr(demo, "_build", lambda *_: pytest.fail("it was built again"))
+    assert build_demo(root) == root
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut", "other recipe"])
