@@ -11,14 +11,14 @@ from pictures import blocks, pairs_of
 from PIL import Image
 
 from fmiqa_utils import explore
-from fmiqa_utils.statistics.against_embedding import strongest_block
 from fmiqa_utils.datasets.tables import load_pairs
 from fmiqa_utils.errors import InputError
-from fmiqa_utils.figures.explorer_view import pair_view
-from fmiqa_utils.figures.explorer import Explorer
-from fmiqa_utils.scores.runs import load_run
 from fmiqa_utils.extraction.extract import extract_run
 from fmiqa_utils.extraction.scorer import Settings
+from fmiqa_utils.figures.explorer import Explorer
+from fmiqa_utils.figures.explorer_view import pair_view
+from fmiqa_utils.scores.runs import load_run
+from fmiqa_utils.statistics.against_embedding import strongest_block
 
 TINY = "timm:vit_tiny_patch16_224"
 

@@ -16,18 +16,23 @@ from shared_run import MODELS as SHARED_MODELS
 from shared_run import UNREADABLE, make_run
 
 from fmiqa_utils import figures
-from fmiqa_utils.scores import names
-from fmiqa_utils.statistics.against_embedding import best_blocks, intermediate_vs_embedding, same_forms_once, strongest_block
-from fmiqa_utils.statistics.correlation import correlation_table
-from fmiqa_utils.figures.style import looks, plain_text, spread, wrapped
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.explorer_view import pair_view
+from fmiqa_utils.figures.robustness import change_boxes, robustness_curves
+from fmiqa_utils.figures.style import looks, plain_text, spread, wrapped
 from fmiqa_utils.loda import figures as loda_figures
 from fmiqa_utils.loda.chapter import beside_distances
-from fmiqa_utils.statistics.robustness import is_moved, relative_change, robustness_table
-from fmiqa_utils.figures.robustness import change_boxes, robustness_curves
+from fmiqa_utils.scores import names
 from fmiqa_utils.scores.runs import Run, load_run
 from fmiqa_utils.scores.shards import SCORE_COLUMNS
+from fmiqa_utils.statistics.against_embedding import (
+    best_blocks,
+    intermediate_vs_embedding,
+    same_forms_once,
+    strongest_block,
+)
+from fmiqa_utils.statistics.correlation import correlation_table
+from fmiqa_utils.statistics.robustness import is_moved, relative_change, robustness_table
 
 Model = tuple[str, str, str, int]  # backbone, weights, normalize, blocks
 BASELINES = ("psnr", "ssim", "ms_ssim", "fsim", "lpips", "dists")
