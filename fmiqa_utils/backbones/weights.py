@@ -137,7 +137,7 @@ def _fault(name: str, given: Tensor, expected: Tensor) -> str:
         if given.dtype != expected.dtype:
             return f"is {_dtype(given)}, where {_dtype(expected)} belongs"
     elif not name.endswith("num_batches_tracked") and not torch.equal(given.to(expected.dtype), expected):
-        return "is an index that differs from the model's own"
+        return "is an index that differs from the model's"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Sliding windows: an image of any size becomes the 224 px windows whose scores are averaged (docs/methods.md, Windows)."""
+"""Sliding windows: an image of any size becomes 224 px windows, and their scores are averaged (docs/methods.md, Windows)."""
 
 import numpy as np
 import torch

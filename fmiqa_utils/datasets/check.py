@@ -35,7 +35,7 @@ class CheckResult:
     sizes: dict[tuple[int, int], int]  # (width, height): files, most frequent first
     missing: list[str]  # names as in the label file
     unreadable: dict[str, str]  # path: reason, one sentence
-    mismatched: list[str]  # pair_id of rows whose images differ in size
+    mismatched: list[str]  # pair_id of rows with images of different sizes
     small: list[str]  # paths of images with a side under the minimum
 
     @property

@@ -1,4 +1,4 @@
-"""The formats of label files besides CSV: MATLAB, Excel and plain text, each read whole or an error."""
+"""The formats of label files besides CSV: MATLAB, Excel and plain text, each read completely or refused."""
 
 import zlib
 from pathlib import Path

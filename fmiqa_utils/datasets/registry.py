@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fmiqa_utils.datasets.folder import Folder
 
 MIN_SIDE = 224  # px, the window of the backbones
-DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which label of a CSV is better: its label_kind
+DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which labels of a CSV are better: their label_kind
 OWN_TABLE = "csv:"  # before the path of a user's own table
 
 

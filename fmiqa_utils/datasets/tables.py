@@ -152,7 +152,7 @@ def _complete(table: LabelTable, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _locale_hint(names: list[str]) -> str:
-    """The way out where a name is not ASCII and this Python reads the disk's names as ASCII."""
+    """The way out if a name is not ASCII and this Python does not read the disk's names as UTF-8."""
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8" or all(map(str.isascii, names)):
         return ""

@@ -1,7 +1,7 @@
-"""The three transforms: the distorted image is moved by a few per cent against its reference (docs/methods.md, Transforms).
+"""The three transforms: the distorted image is shifted, scaled or rotated against its reference (docs/methods.md, Transforms).
 
 A new transform: a function and an entry in `TRANSFORMS`, and its row in docs/methods.md. Option parsing reads the table too, so numpy
-and Pillow are imported only when an image is moved.
+and Pillow are imported only when an image is transformed.
 """
 
 import math

@@ -133,7 +133,7 @@ def _jpeg_segments(stream: bytearray) -> Iterator[tuple[int, int]]:
 def _jpeg2000_bodies(stream: bytearray) -> Iterator[tuple[int, int]]:
     """Each packet without its header, by the lengths in the PLT marker (ISO/IEC 15444-1, A.7.3).
 
-    A header's own length is not in the stream. An eighth of the packet and 8 bytes more is above the few
+    The length of a header is not in the stream. An eighth of the packet and 8 bytes more exceed the few
     bytes that each code block of 16×16 coefficients takes at 4 : 1.
     """
     plt = stream.index(b"\xff\x58")

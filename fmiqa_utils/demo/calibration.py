@@ -112,7 +112,7 @@ def search(attempt: Callable[[float], Attempt], kind: Kind) -> Attempt:
     """
     low, high = kind.weakest, kind.strongest
     at_low, at_high = attempt(low), attempt(high)
-    above, below, moved = at_low[0], at_high[0], 0
+    above, below, last = at_low[0], at_high[0], 0  # last: the end that was set last, 1 low or -1 high
     best = min(at_low, at_high, key=_distance)
     while high - low > max(1.5 * kind.step, 1e-5 * high) and _distance(best) > TOLERANCE:
         share = np.clip(above / max(above - below, 1e-9), 0.05, 0.95)
@@ -121,9 +121,9 @@ def search(attempt: Callable[[float], Attempt], kind: Kind) -> Attempt:
         best = min(best, tried, key=_distance)
         # An end that stays twice counts half; otherwise a curved function would keep it there for long.
         if tried[0] > 0:
-            low, above, below, moved = middle, tried[0], below / (2 if moved > 0 else 1), 1
+            low, above, below, last = middle, tried[0], below / (2 if last > 0 else 1), 1
         else:
-            high, below, above, moved = middle, tried[0], above / (2 if moved < 0 else 1), -1
+            high, below, above, last = middle, tried[0], above / (2 if last < 0 else 1), -1
     return best
 
 

@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 def open_path(text: str | Path) -> Path:
     """A path of this machine, or of an object store for an address such as s3://bucket/folder.
 
-    Raises InputError for an address whose package is not installed.
+    Raises InputError if the package for such an address is not installed.
     """
     scheme, _, local = str(text).rpartition("://")
     if scheme in ("", "file", "local"):

@@ -163,7 +163,7 @@ class _Collected:
         self.values: list[np.ndarray] = []
 
     def add(self, table: pa.Table) -> None:
-        """The rows of one shard, whose columns are dictionary-encoded."""
+        """Add the rows of one shard; its columns are dictionary-encoded."""
         for column, names in self.names.items():
             array = table[column].combine_chunks()
             shard_names = array.dictionary.to_pylist()

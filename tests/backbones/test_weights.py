@@ -133,7 +133,7 @@ def test_buffers_are_taken_where_they_are_the_models_own(tmp_path: Path) -> None
         (
             "relative_position_index",
             torch.tensor([0, 1, 99]),
-            "is an index that differs from the model's own",
+            "is an index that differs from the model's",
         ),
         ("relative_position_index", torch.ones(3), "is float32, where int64 belongs"),
         ("num_batches_tracked", torch.tensor(True), "is bool, where int64 belongs"),

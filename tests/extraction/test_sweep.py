@@ -21,7 +21,7 @@ BACKBONES = "timm:vit_tiny_patch16_224,timm:resnet10t"
 
 @pytest.fixture
 def folder(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In place of the demo dataset, three references of 224 × 300 px with three noisy images each."""
+    """A folder in place of the demo dataset: three references of 224 × 300 px with three noisy images each."""
     table = write_pairs(folders / "data" / "demo", 3, (8, 16, 24), (224, 300))
     monkeypatch.setattr("fmiqa_utils.demo.build.build_demo", lambda **_: table.parent)
     return folders
