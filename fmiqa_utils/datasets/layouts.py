@@ -221,13 +221,15 @@ def read_kadid10k(folder: Folder) -> pd.DataFrame:
 
 def read_pipal(folder: Folder) -> pd.DataFrame:
     """PIPAL's training part: Train_Label/*.txt ("name,score"); distorted images in one or several folders."""
-    labels = folder.need("Train_Label", "MOS_Scores_train").name
-    texts = [name for name in folder.names(labels) if name.lower().endswith(".txt")]
-    tables = [text_table(folder.need(f"{labels}/{name}"), ("dist", "label"), ",") for name in texts]
+    label_folder = folder.need("Train_Label", "MOS_Scores_train").name
+    label_files = [name for name in folder.names(label_folder) if name.lower().endswith(".txt")]
+    tables = [
+        text_table(folder.need(f"{label_folder}/{name}"), ("dist", "label"), ",") for name in label_files
+    ]
     if not tables:
-        raise InputError(f"{folder.root / labels} has no label files (A0001.txt …).")
+        raise InputError(f"{folder.root / label_folder} has no label files (A0001.txt …).")
     table = pd.concat(tables, ignore_index=True)
-    parts = _parts(table["dist"], r"(A\d{4})_(\d\d)_\d\d\.\w+", labels)
+    parts = _parts(table["dist"], r"(A\d{4})_(\d\d)_\d\d\.\w+", label_folder)
     files = _bmp_files(folder, PIPAL_DISTORTED)
     references = folder.need("Train_Ref", "Reference_train").name
     table["ref"] = parts[0] + ".bmp"
@@ -236,7 +238,7 @@ def read_pipal(folder: Folder) -> pd.DataFrame:
         ref_file=references + "/" + table["ref"],
         dist_file=[files.get(name.lower(), f"Train_Dist/{name}") for name in table["dist"]],
         distortion=parts[1].map(PIPAL_FAMILIES),
-        label_source=labels,
+        label_source=label_folder,
     )
 
 

@@ -91,7 +91,7 @@ def extract(
     pairs = load_pairs(dataset, root or None, labels=labels or None, direction=direction or None)
     name = run or default_run(dataset)
     chosen = choose(backbone, weights, dataset)
-    transform_names, transform_count = choose_transforms(transforms, transform_pairs, dataset, chosen)
+    transform_names, pair_count = choose_transforms(transforms, transform_pairs, dataset, chosen)
     with progress_bar("pairs") as update:
         extract_run(
             name,
@@ -99,7 +99,7 @@ def extract(
             chosen,
             settings=settings,
             transforms=transform_names,
-            transform_pairs=transform_count,
+            transform_pairs=pair_count,
             normalize=one_of(normalize, NORMALIZE, "normalization"),
             precision=one_of(precision, PRECISIONS, "precision"),
             device=device,
