@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNTRAINED_NOTE = "UNTRAINED stand-in weights: these numbers show the machinery at work, they say nothing about foundation models."
-UNTRAINED_TAG = "untrained weights"  # once the sentence has been said
+UNTRAINED_TAG = "untrained weights"  # the short form, after the full sentence
 # a pipe or a file has no width to wrap to, unless $COLUMNS gives it one
 WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
 out = Console(width=WIDE, markup=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
-UNBOUNDED = 100_000  # columns, to ask a table how wide it would be
-NOTHING = ("None", "nan", "<NA>", "NaT")  # as which a missing value is printed
-BOLD = "\x02{}\x03"  # how the beginning of a cell asks for bold: signs that no name holds
+UNBOUNDED = 100_000  # columns; to measure how wide a table would be
+NOTHING = ("None", "nan", "<NA>", "NaT")  # how a missing value is printed
+BOLD = "\x02{}\x03"  # marks the beginning of a cell as bold, with characters that no name holds
 PLAIN = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "·": "-", "→": "->", "≥": ">=", "’": "'"})
 
 
 def readable_anywhere() -> None:
-    """Let stdout and stderr print every text, also where the terminal's encoding lacks its letters: "…" becomes "..." there."""
+    """Let stdout and stderr print every text; where the terminal's encoding lacks a letter, "…" becomes "..."."""
     codecs.register_error("fmiqa", _plainer)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -42,7 +42,7 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 
 
 def say(text: str) -> None:
-    """A sentence on stderr, word for word: what looks like markup in a file's name or a message is none."""
+    """A sentence on stderr, word for word: what looks like markup is printed as it is."""
     err.print(Text(text))
 
 
@@ -75,7 +75,7 @@ def show(frame: "pd.DataFrame", title: str) -> None:
 
 
 def show_rows(rows: Sequence[Mapping[str, object]], title: str) -> None:
-    """`show` of rows that are no data frame: {column: value}, all with the same columns."""
+    """`show` for rows that are not a data frame: {column: value}, all with the same columns."""
     if not rows:
         tell(f"{title}: none.")
         return
@@ -107,7 +107,7 @@ def _cell(value: object) -> Text:
 
 
 def _record(row: Mapping[str, object], width: int) -> list[Text]:
-    """A row as lines: its first value, and below it "column value" parted by dots, as many as fit a line of `width` columns."""
+    """A row as lines: its first value, and below it "column value" separated by dots, as many as fit into `width` columns."""
     (_, name), *rest = row.items()
     lines = [Text(str(name), style="bold")]
     current = Text("   ")

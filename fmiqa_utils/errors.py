@@ -11,7 +11,7 @@ class InputError(ValueError):
     """Bad input from the user: one sentence that names the thing and the way out.
 
     The command line prints it as a single line and exits with status 2; in a notebook it reads as the last line
-    of the traceback. Anything else that reaches the user is a defect of ours. What a file's name may hold and a
+    of the traceback. Anything else that reaches the user is a defect of ours. What a file's name may hold but a
     terminal cannot show (line breaks, escape codes, bytes that are not UTF-8) is written as \\n, \\x1b, \\udcff.
 
     >>> print(InputError("two\\nlines"))
@@ -23,12 +23,12 @@ class InputError(ValueError):
 
 
 def printable(text: str) -> str:
-    """`text` on one line, fit for any UTF-8 output: control characters, turns of direction and surrogates as escapes."""
+    """`text` on one line, fit for any UTF-8 output: control characters, marks of text direction and surrogates as escapes."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line; its type's name where it says nothing."""
+    """The first line of an exception's message; the name of its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

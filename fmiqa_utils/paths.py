@@ -1,4 +1,4 @@
-"""Where things are: data, scores, figures, reports. Environment variables move them, nothing else does."""
+"""Where things are: data, scores, figures, reports. Only environment variables change these folders."""
 
 import os
 import shutil
@@ -25,19 +25,19 @@ def notebooks_root() -> Path:
 
 
 def working_notebooks() -> Path:
-    """Notebooks to open and change: the checkout's, or copies in `notebooks/` of `project_root()`. What lies there already is kept.
+    """Notebooks to open and change: the checkout's, or copies in `notebooks/` of `project_root()`. Files already there are kept.
 
     Raises OSError where the copies cannot be written.
     """
     source = notebooks_root()
     if checkout():
         return source
-    place = project_root() / "notebooks"
-    place.mkdir(parents=True, exist_ok=True)
+    copies = project_root() / "notebooks"
+    copies.mkdir(parents=True, exist_ok=True)
     for notebook in sorted(source.glob("*.ipynb")):
-        if not (place / notebook.name).exists():
-            shutil.copyfile(notebook, place / notebook.name)
-    return place
+        if not (copies / notebook.name).exists():
+            shutil.copyfile(notebook, copies / notebook.name)
+    return copies
 
 
 def data_root() -> Path:
@@ -56,7 +56,7 @@ def scores_root() -> Path:
 
 
 def machine_root() -> Path:
-    """What belongs to this machine (its bench, LoDa's checkpoints).
+    """Files that belong to this machine (its bench, LoDa's checkpoints) live here.
 
     The scores' folder, or `data/scores/` of `project_root()` where that is remote.
     """
@@ -75,7 +75,7 @@ def reports_root() -> Path:
 
 
 def root_variables() -> dict[str, str]:
-    """The variables that name the same folders to a process that stands elsewhere, such as a notebook's kernel."""
+    """The variables that name the same folders to a process in another working folder, such as a notebook's kernel."""
     roots = {"DATA": data_root, "SCORES": scores_root, "FIGURES": figures_root, "REPORTS": reports_root}
     return {f"FMIQA_{name}": str(root()) for name, root in {**roots, "HOME": project_root}.items()}
 
@@ -83,10 +83,10 @@ def root_variables() -> dict[str, str]:
 def _root(variable: str, otherwise: str) -> Path:
     """The folder that an environment variable names, absolute; `otherwise` in the checkout where it names none."""
     named = os.environ.get(variable)
-    return _settled(str(open_path(named))) if named else project_root() / otherwise
+    return _fixed(str(open_path(named))) if named else project_root() / otherwise
 
 
 @cache
-def _settled(folder: str) -> Path:
-    """`folder` as seen from where this process stood when it was first asked for; a later chdir does not move it."""
+def _fixed(folder: str) -> Path:
+    """`folder` made absolute when it is first asked for; a later chdir does not change it."""
     return Path(os.path.expanduser(folder)).absolute()

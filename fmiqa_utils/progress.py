@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Update(Protocol):
-    """What says how far a task has come: `done` of `total` units, some of them `failed`. Fractions of a unit count.
+    """A function that takes how far a task has come: `done` of `total` units, some of them `failed`. Fractions of a unit count.
 
     total 0: the task has begun, and how much there is to do is not known yet.
     """
@@ -85,7 +85,7 @@ def _display(unit: str) -> AbstractContextManager[Update]:
 
 
 def _in_kernel() -> bool:
-    """True in a notebook's kernel; IPython is there if it was imported."""
+    """True in a notebook's kernel, which has always imported IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return type(shell).__name__ == "ZMQInteractiveShell"
@@ -115,7 +115,7 @@ class Task:
         self.ended = (self.ended or now) if 0 < total <= done else None
 
     def rate(self, now: float) -> float:
-        """Units per second since the first update, 0 where nothing is known yet or no time has passed to speak of."""
+        """Units per second since the first update, 0 where nothing is known yet or hardly any time has passed."""
         seconds = (self.ended or now) - self.begun
         return (self.done - self.before) / seconds if self.done > self.before and seconds > TICK else 0.0
 
@@ -147,17 +147,18 @@ class Tasks:
     def update(self, text: str, done: float, total: float, failed: int = 0, unit: str = "") -> Task:
         """The task called `text` with its latest count."""
         now, name = time.monotonic(), task_name(text)
-        known = self.all.get(name)
-        if known is None or (known.ended is not None and done < total):  # the same again, in another chapter
-            self.all[name] = Task(text, unit or self.unit, 0, 0, now, 0)
-        task = self.all[name]
+        task = self.all.get(name)
+        if task is None or (
+            task.ended is not None and done < total
+        ):  # the same task again, in another chapter
+            task = self.all[name] = Task(text, unit or self.unit, 0, 0, now, 0)
         task.text = text
         task.update(done, total, failed, now)
         return task
 
 
 def task_name(text: str) -> str:
-    """What stays the same of a task's text: what follows a comma says where it is ("LoDa, split 0, epoch 2 of 3")."""
+    """The part of a task's text that stays the same: after a comma it says how far it is ("LoDa, split 0, epoch 2 of 3")."""
     return text.partition(", ")[0]
 
 
@@ -203,7 +204,7 @@ def _in_terminal(unit: str) -> Iterator[Update]:
 
 @contextmanager
 def _in_log(unit: str) -> Iterator[Update]:
-    """A line at a task's start, one at its end, and more and more seldom between: a log of hours stays short."""
+    """A line at a task's start, one at its end, and fewer and fewer between: a log of hours stays short."""
     tasks = Tasks(unit)
     pauses: dict[str, tuple[float, float]] = {}  # the next line's time, and the pause after it
 
@@ -250,7 +251,7 @@ def _bundle(tasks: list[Task], now: float) -> dict[str, str]:
 
 @contextmanager
 def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Call `act` now and then on a thread of its own, and once more at the end."""
+    """Call `act` every `seconds` on another thread, and once more at the end."""
     stop, context = threading.Event(), copy_context()
 
     def tick() -> None:
@@ -272,7 +273,7 @@ def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def _to_file(path: Path, unit: str) -> Iterator[Update]:
-    """Every update is a line of JSON in `path`, at most a few a second for each task."""
+    """Every update is a line of JSON in `path`, at most a few per second for each task."""
     last: dict[str, float] = {}
     with path.open("a", encoding="utf-8") as file:
 
@@ -300,11 +301,11 @@ def heard(folder: Path, update: Update) -> Iterator[dict[str, str]]:
 
 
 def _pass_on(lines: TextIO, update: Update) -> None:
-    """What was written since the last time; a line that is not finished waits for the next."""
+    """Report what was written since the last call; an unfinished line waits for the next call."""
     while True:
-        place = lines.tell()
+        start = lines.tell()
         line = lines.readline()
         if not line.endswith("\n"):
-            lines.seek(place)
+            lines.seek(start)
             return
         update(*json.loads(line))

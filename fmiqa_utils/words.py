@@ -1,4 +1,4 @@
-"""Words by commas, checked against what is known: how options, parameters and sweep files name things."""
+"""Comma-separated names, checked against the known ones: how options, parameters and sweep files name things."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +18,7 @@ def one_of(word: str, known: Iterable[str], what: str) -> str:
 
 
 def some_of(words: str, known: Iterable[str], what: str) -> tuple[str, ...]:
-    """Names by commas → names, each one of `known`. Raises InputError for an unknown name, a name given twice, and for none."""
+    """Comma-separated names → names, each one of `known`. Raises InputError for an unknown name, a repeated one, and no name."""
     names, known = tuple(split_names(words)), tuple(known)
     for name in names:
         one_of(name, known, what)
@@ -26,7 +26,7 @@ def some_of(words: str, known: Iterable[str], what: str) -> tuple[str, ...]:
 
 
 def once(names: Sequence[str], what: str) -> tuple[str, ...]:
-    """`names` if there are any and each stands there once. Raises InputError."""
+    """`names` as a tuple. Raises InputError if there is none or one is given twice."""
     if not names:
         raise InputError(f"no {what} is named.")
     twice = [n for n in names if names.count(n) > 1]

@@ -1,4 +1,4 @@
-"""Where things are, whatever folder a process stands in."""
+"""Where things are, whatever the working folder of a process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,9 @@ NAMES = ("DATA", "SCORES", "FIGURES", "REPORTS")
 
 @pytest.fixture(autouse=True)
 def settled() -> Iterator[None]:
-    paths._settled.cache_clear()
+    paths._fixed.cache_clear()
     yield
-    paths._settled.cache_clear()
+    paths._fixed.cache_clear()
 
 
 def roots() -> list[Path]:

@@ -16,7 +16,7 @@ from fmiqa_utils.progress import Task, duration, heard, progress_bar, rate_text,
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """A clock that stands still until a test sets it."""
+    """A clock that shows the same time until a test sets it."""
     now = [0.0]
     monkeypatch.setattr("fmiqa_utils.progress.time.monotonic", lambda: now[0])
     return iter([now])

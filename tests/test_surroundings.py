@@ -153,7 +153,7 @@ def test_another_users_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_kernel_writes_where_its_starter_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fmiqa_utils import paths
 
-    paths._settled.cache_clear()
+    paths._fixed.cache_clear()
     for name in ("SCORES", "FIGURES", "REPORTS", "DATA"):
         monkeypatch.setenv(f"FMIQA_{name}", name.lower())
     monkeypatch.chdir(tmp_path)
@@ -167,7 +167,7 @@ def test_a_kernel_writes_where_its_starter_would(tmp_path: Path, monkeypatch: py
     cells = [first, nbformat.v4.new_code_cell(words)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "a.ipynb")
     run_notebook(tmp_path / "a.ipynb", tmp_path / "far" / "deep" / "a.ipynb", {}, "key")
-    paths._settled.cache_clear()
+    paths._fixed.cache_clear()
     assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {
         "scores",
         "figures",

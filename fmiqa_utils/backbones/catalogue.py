@@ -15,7 +15,7 @@ Moments = tuple[float, float, float]  # of R, G and B, for values in [0, 1]
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneInfo:
-    """What is known of a backbone before it is built; of any but the named ones only where it comes from."""
+    """What is known of a backbone before it is built; for a model outside `BACKBONES` only where it comes from."""
 
     name: str
     source: str  # "timm" or "openclip"
@@ -27,8 +27,8 @@ class BackboneInfo:
     layers: int = 0
     width: str = ""
     parameters_m: float = 0.0  # millions, of the image tower
-    download_mb: int = 0  # what the hub serves
-    mean: Moments | None = None  # that the model was trained with; None: its library knows
+    download_mb: int = 0  # download from the hub
+    mean: Moments | None = None  # used in training; None: its library knows
     std: Moments | None = None
 
 
@@ -157,13 +157,13 @@ _ALL = (
     ),
 )
 BACKBONES: dict[str, BackboneInfo] = {b.name: b for b in _ALL}
-OTHERS = ("timm:NAME", "openclip:NAME")  # how any other model is named
+OTHERS = ("timm:NAME", "openclip:NAME")  # how to name any other model
 
 
 def refuse_unknown(name: str) -> None:
-    """Raises InputError with near matches unless `name` is a named backbone, or names another by its library.
+    """Raises InputError with near matches unless `name` is in `BACKBONES` or reads timm:NAME or openclip:NAME.
 
-    Whether timm or open_clip knows that other one is for them to say (`backbones.backbone_info`).
+    Whether timm or open_clip knows NAME is checked later (`load.backbone_info`).
     """
     library, _, model = name.partition(":")
     if name not in BACKBONES and (library not in ("timm", "openclip") or not model):

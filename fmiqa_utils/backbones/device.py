@@ -1,4 +1,4 @@
-"""Which device a model runs on: named by the user, refused in one sentence where it is not there."""
+"""Which device a model runs on: named by the user, and refused in one sentence if it is not there."""
 
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,8 @@ def pick_device(name: str = "auto") -> "torch.device":
         raise InputError(
             f"there is no device {name!r}: write auto, cpu, cuda, or cuda:1 for the second GPU."
         ) from None
-    there = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= there:
-        found = f"{there} GPU{'s' * (there > 1)}" if there else "no GPU that torch can use"
-        raise InputError(f"the device {name} is not there: this machine has {found}; write auto or cpu.")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        available = f"{count} GPU{'s' * (count > 1)}" if count else "no GPU that torch can use"
+        raise InputError(f"the device {name} is not there: this machine has {available}; write auto or cpu.")
     return device

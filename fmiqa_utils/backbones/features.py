@@ -15,7 +15,7 @@ from fmiqa_utils.errors import InputError
 class Features:
     """Features of B windows, fp32.
 
-    layers: tokens [B, L, T, D], or L maps [B, C, H, W] whose sizes may differ; embedding: [B, T, D] or [B, E].
+    layers: tokens [B, L, T, D], or L maps [B, C, H, W], of different sizes or not; embedding: [B, T, D] or [B, E].
     """
 
     layers: Tensor | list[Tensor]
@@ -25,7 +25,7 @@ class Features:
 
     @property
     def num_layers(self) -> int:
-        """L."""
+        """The number of layers, L."""
         return self.layers.shape[1] if isinstance(self.layers, Tensor) else len(self.layers)
 
     def take(self, index: Tensor) -> "Features":
@@ -56,7 +56,7 @@ def concatenate(parts: list[Features]) -> Features:
 def reader_for(model: nn.Module) -> Callable[[nn.Module, Tensor], Features]:
     """The function that reads the features of a model of this kind.
 
-    Raises InputError for a model whose layers cannot be read.
+    Raises InputError if the layers of the model cannot be read.
     """
     kind = type(model).__name__
     if type(model).__module__.startswith("open_clip"):
@@ -64,7 +64,9 @@ def reader_for(model: nn.Module) -> Callable[[nn.Module, Tensor], Features]:
             return read_trunk_blocks
         if kind in ("ModifiedResNet", "VisionTransformer"):
             return read_clip_resnet if kind == "ModifiedResNet" else read_clip_tokens
-        raise InputError(f"open_clip's image tower {kind} is not one whose layers can be read here.")
+        raise InputError(
+            f"the layers of open_clip's image tower {kind} cannot be read here: name another model."
+        )
     parameters = inspect.signature(model.forward_intermediates).parameters  # type: ignore[arg-type]
     return read_timm_tokens if "return_prefix_tokens" in parameters else read_timm_maps
 
@@ -133,7 +135,7 @@ def _stack(pairs: list[tuple[Tensor, Tensor | None]]) -> Tensor:
     P = 0 if prefix is None else prefix.shape[1]
     B, N, D = first.shape
     out = first.new_empty(B, len(pairs), P + N, D, dtype=torch.float32)
-    for i, (patches, prefix) in enumerate(pairs):  # each number is copied once, not twice
+    for i, (patches, prefix) in enumerate(pairs):  # copies each number once, not twice
         out[:, i, P:] = patches
         if prefix is not None:
             out[:, i, :P] = prefix

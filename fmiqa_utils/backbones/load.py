@@ -70,7 +70,7 @@ class Backbone(nn.Module):
             return self.read(self.model, x)
 
     def bare(self, windows: Tensor) -> Tensor:
-        """The model's own forward pass and nothing else: what `fmiqa bench` compares with."""
+        """The model's forward pass without reading features: what `fmiqa bench` compares with."""
         with self._precision():
             return self.model(windows)
 
@@ -105,7 +105,7 @@ def load_backbone(
 ) -> Backbone:
     """Build backbone `name` with `weights`: "pretrained", "untrained", "auto" or a state-dict file.
 
-    Raises InputError: unknown name, a file that does not fit (missing and unexpected keys are named), a hub out of reach.
+    Raises InputError for an unknown name, a file that does not fit (its message names the keys), and a hub out of reach.
     """
     info = backbone_info(name)
     weights = resolve_weights(weights, hub_id(info))
@@ -122,7 +122,7 @@ def load_backbone(
 
 @cache
 def window_flops(info: BackboneInfo) -> int:
-    """Floating-point operations of one window's forward, counted on a model that takes no memory and computes nothing."""
+    """Floating-point operations of one window's forward, counted on a meta model, which takes no memory and computes nothing."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model, _, _ = _build(info, pretrained=False)
         model.eval()(torch.empty(1, 3, WINDOW, WINDOW))
@@ -135,7 +135,7 @@ def hub_id(info: BackboneInfo) -> str:
 
 
 def library_hub_id(info: BackboneInfo) -> str:
-    """The same as timm or open_clip has it."""
+    """The repository that timm or open_clip names for the pretrained weights, "" if it names none."""
     if info.source == "timm":
         import timm
 
@@ -153,10 +153,10 @@ def normalization(info: BackboneInfo) -> tuple[tuple[float, ...], tuple[float, .
     if info.source == "timm":
         import timm
 
-        known = timm.get_pretrained_cfg(info.model)
-        if known is None:
+        pretrained = timm.get_pretrained_cfg(info.model)
+        if pretrained is None:
             return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
-        return known.mean, known.std
+        return pretrained.mean, pretrained.std
     import open_clip
 
     cfg = open_clip.get_pretrained_cfg(info.model, info.tag) or {}
@@ -217,7 +217,7 @@ def _build_openclip(
 
 
 def _no_random_warning(record: logging.LogRecord) -> bool:
-    """open_clip warns of random weights; they are replaced right after, and said in every label."""
+    """open_clip warns of random weights; they are replaced right after, and every label says so."""
     return "No pretrained weights loaded" not in record.getMessage()
 
 

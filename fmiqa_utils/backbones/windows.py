@@ -1,4 +1,4 @@
-"""Sliding windows: an image of any size becomes the 224 px windows whose scores are averaged (docs/methods.md, Windows)."""
+"""Sliding windows: an image of any size becomes 224 px windows, and their scores are averaged (docs/methods.md, Windows)."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def window_starts(n: int, window: int = WINDOW, stride: int = STRIDE) -> list[in
     Raises InputError for n < window, where that procedure is undefined.
     """
     if n < window:
-        raise InputError(f"an axis of {n} px holds no window of {window} px.")
+        raise InputError(f"an axis of {n} px is shorter than the {window} px window.")
     starts = list(range(0, n - window, stride))
     if not starts:
         return [n - window]
@@ -64,7 +64,7 @@ def cut_windows(image: np.ndarray, boxes: list[tuple[int, int]]) -> np.ndarray:
 
 
 def to_input(windows: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 [N, 224, 224, 3] → float [N, 3, 224, 224] in [0, 1] on `device`; bytes travel, not floats."""
+    """uint8 [N, 224, 224, 3] → float [N, 3, 224, 224] in [0, 1] on `device`; transferred as bytes, not floats."""
     batch = torch.from_numpy(windows)
     if device.type == "cuda":
         batch = batch.pin_memory().to(device, non_blocking=True)

@@ -1,1 +1,1 @@
-"""Folders and CSV files become pairs tables; images are read and moved here. No torch."""
+"""Folders and CSV files become pairs tables; images are read and transformed here. No torch."""

@@ -35,7 +35,7 @@ class CheckResult:
     sizes: dict[tuple[int, int], int]  # (width, height): files, most frequent first
     missing: list[str]  # names as in the label file
     unreadable: dict[str, str]  # path: reason, one sentence
-    mismatched: list[str]  # pair_id of rows whose images differ in size
+    mismatched: list[str]  # pair_id of rows with images of different sizes
     small: list[str]  # paths of images with a side under the minimum
 
     @property
@@ -52,48 +52,48 @@ def check_dataset(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> CheckResult:
-    """Decodes every image once and reports what is missing, unreadable, too small or unlike its reference.
+    """Decodes every image once and reports what is missing, unreadable, too small or of another size than its reference.
 
-    Arguments as in `datasets.load_pairs`, for every kind of dataset; progress(done, all) is called after each
+    Arguments as in `tables.load_pairs`, for every kind of dataset; progress(done, all) is called after each
     file. Raises InputError where the label file itself is missing, damaged or incomplete.
     """
-    read = read_labels(name, root, labels=labels, direction=direction)
+    table = read_labels(name, root, labels=labels, direction=direction)
     dataset = None if name.startswith("csv:") else known(name)
-    paths = read.paths()
-    files = sorted(set(read.rows[paths].stack().dropna()))
+    paths = table.paths()
+    files = sorted(set(table.rows[paths].stack().dropna()))
     sizes, unreadable = _decode_all(files, progress, workers or os.cpu_count() or 1)
-    least = dataset.min_side if dataset else MIN_SIDE
+    min_side = dataset.min_side if dataset else MIN_SIDE
     return CheckResult(
         name=name,
-        title=read.title,
-        root=read.root,
-        rows=len(read.rows),
-        references=read.rows["ref_path"].nunique() if "ref_path" in paths else 0,
+        title=table.title,
+        root=table.root,
+        rows=len(table.rows),
+        references=table.rows["ref_path"].nunique() if "ref_path" in paths else 0,
         files=len(files),
-        label_kind=read.rows["label_kind"].iloc[0],
-        label_source=read.rows["label_source"].iloc[0],
-        label_min=float(read.rows["label"].min()),
-        label_max=float(read.rows["label"].max()),
+        label_kind=table.rows["label_kind"].iloc[0],
+        label_source=table.rows["label_source"].iloc[0],
+        label_min=float(table.rows["label"].min()),
+        label_max=float(table.rows["label"].max()),
         dropped=dataset.dropped if dataset else "",
         sizes=dict(Counter(sizes.values()).most_common()),
-        missing=read.missing(),
+        missing=table.missing(),
         unreadable=unreadable,
-        mismatched=_mismatched(read.rows, paths, sizes),
-        small=[path for path, size in sizes.items() if min(size) < least],
+        mismatched=_mismatched(table.rows, paths, sizes),
+        small=[path for path, size in sizes.items() if min(size) < min_side],
     )
 
 
 def glance(pairs: pd.DataFrame, window: int = 0) -> dict[str, str]:
-    """What the headers of a pairs table's images already say will fail: {pair_id: reason}.
+    """The pairs that will fail, as far as the headers of their images tell: {pair_id: reason}.
 
-    `window`: also refuse images with a side under so many px (0: any size). A damaged body shows only when it is decoded.
+    `window`: images with a side under so many px fail too (0: none). Damage behind the header shows only when an image is decoded.
     """
     paths = sorted({*pairs["ref_path"], *pairs["dist_path"]})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(paths, pool.map(_header_size, paths), strict=True))
+        headers = dict(zip(paths, pool.map(_header_size, paths), strict=True))
     problems = {}
     for pair in pairs.itertuples():
-        sizes = [found[str(pair.ref_path)], found[str(pair.dist_path)]]
+        sizes = [headers[str(pair.ref_path)], headers[str(pair.dist_path)]]
         reasons = [s for s in sizes if isinstance(s, str)]
         if not reasons and sizes[0] != sizes[1]:
             reasons = [f"{pair.dist_path} and its reference differ in size."]
@@ -120,11 +120,11 @@ def _decode_all(
     unreadable: dict[str, str] = {}
     pool = ThreadPoolExecutor(workers)  # Pillow's decoders release the interpreter lock
     try:
-        for done, (path, found) in enumerate(zip(files, pool.map(_size, files), strict=True), start=1):
-            if isinstance(found, str):
-                unreadable[path] = found
+        for done, (path, result) in enumerate(zip(files, pool.map(_size, files), strict=True), start=1):
+            if isinstance(result, str):
+                unreadable[path] = result
             else:
-                sizes[path] = found
+                sizes[path] = result
             if progress is not None:
                 progress(done, len(files))
     finally:
@@ -141,7 +141,7 @@ def _size(path: str) -> tuple[int, int] | str:
 
 
 def _mismatched(rows: pd.DataFrame, paths: list[str], sizes: dict[str, tuple[int, int]]) -> list[str]:
-    """Rows whose images were all read and are not all of one size."""
+    """pair_id of rows where all images were read and not all are of one size."""
     row_sizes = zip(*([sizes.get(path) for path in rows[column]] for column in paths), strict=True)
-    unlike = [None not in found and len(set(found)) > 1 for found in row_sizes]
-    return rows["pair_id"][unlike].tolist()
+    differ = [None not in row and len(set(row)) > 1 for row in row_sizes]
+    return rows["pair_id"][differ].tolist()

@@ -34,8 +34,8 @@ def read_pairs_csv(path: Path, folder: Folder) -> pd.DataFrame:
         table["level"] = _levels(path, table["level"])
     _refuse(path, table.duplicated(["ref", "dist"]), "repeats the ref and dist of an earlier line")
     _refuse_two_spellings(path, table, folder)
-    several = table["dist"].duplicated().any()
-    table.insert(0, "pair_id", table["ref"] + "|" + table["dist"] if several else table["dist"])
+    shared = table["dist"].duplicated().any()  # by several references
+    table.insert(0, "pair_id", table["ref"] + "|" + table["dist"] if shared else table["dist"])
     return table.reset_index(drop=True)
 
 
@@ -88,14 +88,14 @@ def finite(path: Path, column: pd.Series, *, optional: bool = False) -> pd.Serie
 def _refuse_two_spellings(path: Path, table: pd.DataFrame, folder: Folder) -> None:
     for column in ("ref", "dist"):
         names = table[column].drop_duplicates()  # the index says where each is named first
-        places = pd.Series([folder.identity(name) for name in names], index=names.index, dtype="str")
-        twice = places.duplicated(keep=False) & places.notna()
+        files = pd.Series([folder.identity(name) for name in names], index=names.index, dtype="str")
+        twice = files.duplicated(keep=False) & files.notna()
         _refuse(path, twice, f"one file on disk is named in several spellings as {column}: use one spelling")
 
 
 def _levels(path: Path, column: pd.Series) -> pd.Series:
-    whole = column.str.fullmatch(r"-?\d{1,9}") | (column == "")
-    _refuse(path, ~whole, "the level is not a whole number")
+    integers = column.str.fullmatch(r"-?\d{1,9}") | (column == "")
+    _refuse(path, ~integers, "the level is not a whole number")
     return pd.to_numeric(column.mask(column == "")).astype("Int64")
 
 

@@ -8,7 +8,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.files.regular import check_regular
 
 MAX_BYTES = 2**30  # of a label file
-# What Python makes of bytes in a name that are no text.
+# The characters in which Python keeps the bytes of a name that is not UTF-8.
 UNDECODED = frozenset(map(chr, range(0xDC80, 0xDD00)))
 
 
@@ -22,7 +22,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._listings: dict[str, dict[str, list[str]]] = {}
-        self._real: dict[str, str] = {}  # folder: the same without links and dots
+        self._real: dict[str, str] = {}  # folder: its path without links and dots
 
     def find(self, name: str) -> str | None:
         """Absolute path of the file or folder `name` (an absolute name stays itself), None if absent."""
@@ -30,22 +30,24 @@ class Folder:
         folder = self._folder(parent, absolute=name.startswith("/"))
         if folder is None:
             return None
-        found = self._listing(folder).get(last.lower(), [])
-        if len(found) > 1 and last not in found:
-            raise InputError(f"{folder} holds {' and '.join(sorted(found))}: which of them is {last}?")
-        if not found:
+        matches = self._listing(folder).get(last.lower(), [])
+        if len(matches) > 1 and last not in matches:
+            raise InputError(
+                f"{folder} holds {' and '.join(sorted(matches))}, and either may be {last}: rename one to exactly {last}."
+            )
+        if not matches:
             return None
-        return readable(os.path.join(folder, last if last in found else found[0]))
+        return readable(os.path.join(folder, last if last in matches else matches[0]))
 
     def identity(self, name: str) -> str | None:
         """One spelling for every name of the file: letter case, dots and links of folders do not count; None if absent.
 
-        A file that is itself a link is a file of its own, as a copy would be: stores that keep equal files once do that.
+        A file that is itself a link counts as a separate file, as a copy would: some stores keep equal files once and link to them.
         """
-        found = self.find(name)
-        if found is None:
+        path = self.find(name)
+        if path is None:
             return None
-        parent, last = os.path.split(found)
+        parent, last = os.path.split(path)
         if parent not in self._real:
             self._real[parent] = os.path.realpath(parent)
         return os.path.join(self._real[parent], last)
@@ -53,13 +55,13 @@ class Folder:
     def need(self, *names: str) -> Path:
         """The first of `names` that is there, a folder or a label file.
 
-        Raises InputError where none is, and for a file that is no regular file or larger than `MAX_BYTES`.
+        Raises InputError if none is, and for a file that is not regular or larger than `MAX_BYTES`.
         """
         for name in names:
-            if found := self.find(name):
-                if not os.path.isdir(found):
-                    check_regular(found, "a label file", MAX_BYTES)
-                return Path(found)
+            if path := self.find(name):
+                if not os.path.isdir(path):
+                    check_regular(path, "a label file", MAX_BYTES)
+                return Path(path)
         raise InputError(
             f"{self.root} has no {' or '.join(names)}: data/README.md shows the expected layout."
         )
@@ -79,8 +81,8 @@ class Folder:
         exact = os.path.join(self.root, name) if name else "/" if absolute else str(self.root)
         if exact in self._listings or os.path.isdir(exact):
             return exact
-        found = self.find(name) if name else None
-        return found if found and os.path.isdir(found) else None
+        path = self.find(name) if name else None
+        return path if path and os.path.isdir(path) else None
 
     def _listing(self, folder: str) -> dict[str, list[str]]:
         if folder not in self._listings:

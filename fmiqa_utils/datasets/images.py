@@ -40,7 +40,7 @@ class FileFacts(NamedTuple):
 def file_facts(path: str | Path) -> FileFacts:
     """Size in bytes and time of last change in ns; raises InputError where there is no such file."""
     try:
-        stat = os.stat(path)  # a million of them: four times as fast as Path's
+        stat = os.stat(path)  # called a million times: four times as fast as Path.stat
     except (OSError, ValueError) as error:
         raise InputError(why_unread(path, error)) from error
     return FileFacts(stat.st_size, stat.st_mtime_ns)
@@ -124,8 +124,8 @@ def _problem(image: ImageFile.ImageFile) -> str | None:
     if image.mode not in _MODES:
         return f"is a {image.mode} image, whose colours need a profile to be defined: save it as 8-bit sRGB."
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a camera's JPEG: the further frames are previews
-        return f"holds {frames} frames: save the one that is meant as an image of its own."
+    if frames > 1 and image.format != "MPO":  # in a camera's JPEG the other frames are previews
+        return f"holds {frames} frames: save the one that is meant as a separate image."
     return None
 
 

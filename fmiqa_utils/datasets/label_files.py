@@ -1,4 +1,4 @@
-"""The formats of label files besides CSV: MATLAB, Excel and plain text, each read whole or an error."""
+"""The formats of label files besides CSV: MATLAB, Excel and plain text, each read completely or refused."""
 
 import zlib
 from pathlib import Path
@@ -23,10 +23,10 @@ def mat(path: Path, variable: str) -> np.ndarray:
     return np.atleast_1d(content[variable])
 
 
-def workbook(path: Path, columns: tuple[str, ...], **how: object) -> pd.DataFrame:
-    """A sheet of an Excel workbook with at least `columns`; `how`: further arguments of pandas.read_excel."""
+def workbook(path: Path, columns: tuple[str, ...], **options: object) -> pd.DataFrame:
+    """A sheet of an Excel workbook with at least `columns`; `options`: further arguments of pandas.read_excel."""
     try:
-        sheet = pd.read_excel(path, **how)  # type: ignore[call-overload]
+        sheet = pd.read_excel(path, **options)  # type: ignore[call-overload]
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"{path} is not the official workbook ({error}).") from error
     if missing := [column for column in columns if column not in sheet]:
@@ -35,7 +35,7 @@ def workbook(path: Path, columns: tuple[str, ...], **how: object) -> pd.DataFram
 
 
 def text_table(path: Path, columns: tuple[str, ...], separator: str | None) -> pd.DataFrame:
-    """Lines of fields, parted by `separator` (None: blanks); the columns label and label_std are numbers."""
+    """Lines of fields, separated by `separator` (None: blanks); the columns label and label_std are numbers."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -49,5 +49,5 @@ def text_table(path: Path, columns: tuple[str, ...], separator: str | None) -> p
             named = zip(columns, fields, strict=True)
             rows.append([float(field) if name.startswith("label") else field for name, field in named])
         except ValueError as error:
-            raise InputError(f"{path}, line {number}: not {' and '.join(columns)}: {line!r}.") from error
+            raise InputError(f"{path}, line {number}: {line!r} is not {' and '.join(columns)}.") from error
     return pd.DataFrame(rows, columns=list(columns))

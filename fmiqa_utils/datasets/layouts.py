@@ -1,8 +1,8 @@
 """One reader per official layout: the authors' label files as a table, with the file names they stand for.
 
-Every reader takes the dataset's folder, and where there are several the choice of label file, and returns pair_id, dist, label,
+Every reader takes the dataset's folder, and the choice of label file where there are several, and returns pair_id, dist, label,
 label_source, `*_file` columns (names relative to the folder, to be found on disk) and what else the authors
-give: ref, distortion in words, level, label_std. Labels are as shipped, never rescaled or turned.
+give: ref, distortion in words, level, label_std. Labels are as shipped, never rescaled or reversed.
 """
 
 from pathlib import Path
@@ -116,7 +116,7 @@ def read_demo(folder: Folder) -> pd.DataFrame:
 
 
 def read_live(folder: Folder, labels: str | None) -> pd.DataFrame:
-    """LIVE R2: 982 columns in the order of `LIVE_FOLDERS`, less the 203 that are references themselves."""
+    """LIVE R2: 982 columns in the order of `LIVE_FOLDERS`, without the 203 that are references themselves."""
     name, variable = LIVE_LABELS[labels or "dmos"]
     table = _live_images()
     table["label"] = _live_vector(folder, name, variable)
@@ -135,8 +135,8 @@ def read_live(folder: Folder, labels: str | None) -> pd.DataFrame:
 def _live_images() -> pd.DataFrame:
     """dist and distortion of all 982 images, in the label files' order."""
     images = [
-        (f"{place}/img{number}.bmp", words)
-        for place, (words, count) in LIVE_FOLDERS.items()
+        (f"{folder}/img{number}.bmp", words)
+        for folder, (words, count) in LIVE_FOLDERS.items()
         for number in range(1, count + 1)
     ]
     return pd.DataFrame(images, columns=["dist", "distortion"], dtype="str")
@@ -151,7 +151,7 @@ def _live_vector(folder: Folder, name: str, variable: str) -> np.ndarray:
 
 
 def read_tid2013(folder: Folder) -> pd.DataFrame:
-    """TID2013: mos_with_names.txt ("mos name"), with the deviations of mos_std.txt where that is there."""
+    """TID2013: mos_with_names.txt ("mos name"), with the deviations of mos_std.txt if there is one."""
     table = text_table(folder.need("mos_with_names.txt"), ("label", "dist"), None)
     parts = _parts(table["dist"], r"[iI](\d\d)_(\d\d)_(\d)\.\w+", "mos_with_names.txt")
     table["ref"] = parts[0].map(lambda number: "i25.bmp" if number == "25" else f"I{number}.BMP")
@@ -175,7 +175,7 @@ def read_csiq(folder: Folder) -> pd.DataFrame:
     path = folder.need("csiq.DMOS.xlsx")
     columns = ("image", "dst_type", "dst_lev", "dmos_std", "dmos")
     sheet = workbook(path, columns, sheet_name="all_by_image", header=3, usecols="D:I")
-    sheet = sheet.dropna(subset="image").reset_index(drop=True)  # blank rows part the images
+    sheet = sheet.dropna(subset="image").reset_index(drop=True)  # blank rows separate the images
     kinds = sheet["dst_type"].str.strip().map(CSIQ_TYPES)
     if kinds.isna().any():
         raise InputError(f"{path} has the unknown dst_type {sheet['dst_type'][kinds.isna()].iloc[0]}.")
@@ -221,22 +221,24 @@ def read_kadid10k(folder: Folder) -> pd.DataFrame:
 
 def read_pipal(folder: Folder) -> pd.DataFrame:
     """PIPAL's training part: Train_Label/*.txt ("name,score"); distorted images in one or several folders."""
-    place = folder.need("Train_Label", "MOS_Scores_train").name
-    files = [name for name in folder.names(place) if name.lower().endswith(".txt")]
-    tables = [text_table(folder.need(f"{place}/{name}"), ("dist", "label"), ",") for name in files]
+    label_folder = folder.need("Train_Label", "MOS_Scores_train").name
+    label_files = [name for name in folder.names(label_folder) if name.lower().endswith(".txt")]
+    tables = [
+        text_table(folder.need(f"{label_folder}/{name}"), ("dist", "label"), ",") for name in label_files
+    ]
     if not tables:
-        raise InputError(f"{folder.root / place} has no label files (A0001.txt …).")
+        raise InputError(f"{folder.root / label_folder} has no label files (A0001.txt …).")
     table = pd.concat(tables, ignore_index=True)
-    parts = _parts(table["dist"], r"(A\d{4})_(\d\d)_\d\d\.\w+", place)
-    where = _spread(folder, PIPAL_DISTORTED)
+    parts = _parts(table["dist"], r"(A\d{4})_(\d\d)_\d\d\.\w+", label_folder)
+    files = _bmp_files(folder, PIPAL_DISTORTED)
     references = folder.need("Train_Ref", "Reference_train").name
     table["ref"] = parts[0] + ".bmp"
     return table.assign(
         pair_id=table["dist"],
         ref_file=references + "/" + table["ref"],
-        dist_file=[where.get(name.lower(), f"Train_Dist/{name}") for name in table["dist"]],
+        dist_file=[files.get(name.lower(), f"Train_Dist/{name}") for name in table["dist"]],
         distortion=parts[1].map(PIPAL_FAMILIES),
-        label_source=place,
+        label_source=label_folder,
     )
 
 
@@ -265,7 +267,7 @@ def read_spaq(folder: Folder) -> pd.DataFrame:
 
 
 def read_livec(folder: Folder) -> pd.DataFrame:
-    """LIVE In the Wild: the names' list less its first 7, which only taught observers the task."""
+    """LIVE In the Wild: the list of names without its first 7, which only taught observers the task."""
     names = mat(folder.need("Data/AllImages_release.mat"), "AllImages_release")
     scores = mat(folder.need("Data/AllMOS_release.mat"), "AllMOS_release")
     deviations = mat(folder.need("Data/AllStdDev_release.mat"), "AllStdDev_release")
@@ -316,28 +318,30 @@ def _share(path: Path) -> float:
     return float(value.item())
 
 
-def _images(names: pd.Series, place: str, label: pd.Series, source: str) -> pd.DataFrame:
+def _images(names: pd.Series, folder: str, label: pd.Series, source: str) -> pd.DataFrame:
     return pd.DataFrame(
-        {"pair_id": names, "dist": names, "dist_file": place + names, "label": label, "label_source": source}
+        {"pair_id": names, "dist": names, "dist_file": folder + names, "label": label, "label_source": source}
     )
 
 
 def _parts(names: pd.Series, pattern: str, source: str) -> pd.DataFrame:
-    """What the groups of `pattern` match in each name."""
+    """A column for each group of `pattern`: what it matches in each name."""
     parts = names.str.extract(f"^{pattern}$")
     if parts.isna().to_numpy().any():
-        raise InputError(f"{source} has names of another form: {first_few(names[parts[0].isna()].tolist())}.")
+        raise InputError(
+            f"{source} has names that do not fit its layout: {first_few(names[parts[0].isna()].tolist())}."
+        )
     return parts
 
 
-def _spread(folder: Folder, tops: list[str]) -> dict[str, str]:
-    """Lower-case file name → name relative to the folder, over several folders and their folders."""
-    where: dict[str, str] = {}
-    places = [top for top in tops if folder.find(top)]
-    places += [f"{top}/{sub}" for top in places for sub in folder.names(top) if "." not in sub]
-    for place in places:
-        for name in (name for name in folder.names(place) if name.lower().endswith(".bmp")):
-            earlier = where.setdefault(name.lower(), f"{place}/{name}")
-            if earlier != f"{place}/{name}":
-                raise InputError(f"{folder.root} has {name} twice: as {earlier} and in {place}.")
-    return where
+def _bmp_files(folder: Folder, tops: list[str]) -> dict[str, str]:
+    """Lower-case file name → name relative to the folder, of the .bmp files in the folders `tops` and one level below."""
+    files: dict[str, str] = {}
+    searched = [top for top in tops if folder.find(top)]
+    searched += [f"{top}/{sub}" for top in searched for sub in folder.names(top) if "." not in sub]
+    for part in searched:
+        for name in (name for name in folder.names(part) if name.lower().endswith(".bmp")):
+            earlier = files.setdefault(name.lower(), f"{part}/{name}")
+            if earlier != f"{part}/{name}":
+                raise InputError(f"{folder.root} has {name} twice: as {earlier} and in {part}.")
+    return files

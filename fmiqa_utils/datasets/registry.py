@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fmiqa_utils.datasets.folder import Folder
 
 MIN_SIDE = 224  # px, the window of the backbones
-DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which label of a CSV is better: its label_kind
+DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which labels of a CSV are better: their label_kind
 OWN_TABLE = "csv:"  # before the path of a user's own table
 
 
@@ -25,7 +25,7 @@ class Dataset:
     name: str
     title: str
     kind: Literal["pairs", "images", "2afc", "jnd"]
-    reader: str  # name of the function of `dataset_readers` that reads its folder
+    reader: str  # name of the function in `datasets.layouts` that reads its folder
     markers: tuple[str, ...]  # its root holds one of these files or folders
     folders: tuple[str, ...]  # accepted names of its folder; letter case, spaces, - and _ do not count
     rows: int | None  # exact number of labelled rows, None where it is not fixed
@@ -244,7 +244,7 @@ def known(name: str) -> Dataset:
 
 
 def table_of(name: str) -> Path | None:
-    """The user's own table that "csv:PATH" names, None for a dataset of `DATASETS`. Raises InputError where PATH is no file."""
+    """The user's own table that "csv:PATH" names, None for a dataset of `DATASETS`. Raises InputError if PATH is not a file."""
     if not name.startswith(OWN_TABLE):
         return None
     path = Path(name.removeprefix(OWN_TABLE)).expanduser()
@@ -256,7 +256,7 @@ def table_of(name: str) -> Path | None:
 
 
 def refuse_kind(name: str, kinds: Sequence[str]) -> None:
-    """Raises InputError unless dataset `name` is of one of `kinds`; the user's own table is one of pairs."""
+    """Raises InputError unless dataset `name` is of one of `kinds`; a user's own table holds pairs."""
     if name.startswith(OWN_TABLE) or known(name).kind in kinds:
         return
     fitting = [dataset.name for dataset in DATASETS.values() if dataset.kind in kinds]
@@ -278,5 +278,5 @@ def refuse_label_options(name: str, labels: str | None, direction: str | None) -
     if direction not in (None, dataset.direction):
         raise InputError(f"In {name} {dataset.direction} labels are better; direction is for csv:PATH only.")
     if labels is not None and labels not in dataset.choices:
-        choices = ", ".join(dataset.choices) or "none to choose from"
-        raise InputError(f"{name} has no labels {labels}: {choices}.")
+        way_out = f"choose {' or '.join(dataset.choices)}" if dataset.choices else "it has only one kind"
+        raise InputError(f"{name} has no labels {labels}: {way_out}.")

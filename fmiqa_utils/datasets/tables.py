@@ -38,8 +38,8 @@ def load_pairs(
     name is a dataset of `DATASETS` or "csv:PATH"; root is the dataset's own folder (default: searched for in
     `data_root()`; for a CSV, its folder); labels chooses the label file where several are shipped (LIVE:
     "dmos", the labels of the published results, or "realigned"); direction says whether "higher" or "lower"
-    labels of a CSV are better, and is needed there. Raises InputError where anything is missing: never a
-    shorter table.
+    labels of a CSV are better, and is needed there. Raises InputError where anything is missing, so a
+    table is never shorter than its dataset.
 
     >>> load_pairs("csv:pairs.csv", direction="higher")["dist"].to_list()
     ['a_1.png', 'a_2.png', 'b_1.png', 'b_2.png']
@@ -72,14 +72,14 @@ def label_note(dataset: str) -> str:
 
 
 class LabelTable(NamedTuple):
-    """Every labelled row, with the names (`*_file`) and places (`*_path`, NA where absent) of its images."""
+    """Every labelled row, with the names (`*_file`) and paths (`*_path`, NA where absent) of its images."""
 
     title: str
     root: Path
     rows: pd.DataFrame
 
     def paths(self) -> list[str]:
-        """The columns that hold a place of an image."""
+        """The columns that hold paths of images."""
         return [str(column) for column in self.rows if str(column).endswith("_path")]
 
     def missing(self) -> list[str]:
@@ -103,7 +103,7 @@ def read_labels(
     folder = Folder(dataset_root(name, root))
     table = dataset.read(folder, labels)
     _refuse_incomplete(dataset, table)
-    rows = _placed(name, folder, table, dataset.label_kind, dataset.direction)
+    rows = _with_paths(name, folder, table, dataset.label_kind, dataset.direction)
     return LabelTable(dataset.title, folder.root, rows)
 
 
@@ -113,7 +113,7 @@ def _csv_path(name: str) -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise InputError(
-            f"{path} begins with a user who is not known here: write the path in full."
+            f"{path} begins with the home folder of an unknown user: write the path in full."
         ) from error
 
 
@@ -121,15 +121,15 @@ def _read_csv(path: Path, root: str | Path | None, direction: str) -> LabelTable
     folder = Folder(Path(root) if root else path.parent)
     table = read_pairs_csv(path, folder).assign(label_source=path.name)
     table = table.assign(ref_file=table["ref"], dist_file=table["dist"])
-    rows = _placed(f"csv:{path.stem}", folder, table, DIRECTIONS[direction], direction)
+    rows = _with_paths(f"csv:{path.stem}", folder, table, DIRECTIONS[direction], direction)
     return LabelTable(path.name, folder.root, rows)
 
 
-def _placed(dataset: str, folder: Folder, table: pd.DataFrame, kind: str, direction: str) -> pd.DataFrame:
+def _with_paths(dataset: str, folder: Folder, table: pd.DataFrame, kind: str, direction: str) -> pd.DataFrame:
     """The reader's table with paths, quality and the columns that it left out."""
     for column in [str(column) for column in table if str(column).endswith("_file")]:
-        places = pd.Series(folder.find_all(table[column]), index=table.index, dtype="str")
-        table[column.replace("_file", "_path")] = places
+        paths = pd.Series(folder.find_all(table[column]), index=table.index, dtype="str")
+        table[column.replace("_file", "_path")] = paths
     label = table["label"].astype(float)
     quality = label if direction == "higher" else -label
     table = table.assign(dataset=dataset, label=label, label_kind=kind, quality=quality)
@@ -140,19 +140,19 @@ def _placed(dataset: str, folder: Folder, table: pd.DataFrame, kind: str, direct
     return table
 
 
-def _complete(read: LabelTable, columns: tuple[str, ...]) -> pd.DataFrame:
+def _complete(table: LabelTable, columns: tuple[str, ...]) -> pd.DataFrame:
     """The rows with the given columns; raises InputError where a file is missing."""
-    if missing := read.missing():
+    if missing := table.missing():
         count = f"{len(missing):,} of its images"
         raise InputError(
-            f"{read.title}: {count} are not in {read.root}: {first_few(missing)}.{_locale_hint(missing)}"
+            f"{table.title}: {count} are not in {table.root}: {first_few(missing)}.{_locale_hint(missing)}"
         )
-    extra = [column for column in ("label_std", "label_source") if column in read.rows]
-    return read.rows[[*columns, *extra]]
+    extra = [column for column in ("label_std", "label_source") if column in table.rows]
+    return table.rows[[*columns, *extra]]
 
 
 def _locale_hint(names: list[str]) -> str:
-    """The way out where a name is not ASCII and this Python reads the disk's names as ASCII."""
+    """The way out if a name is not ASCII and this Python does not read the disk's names as UTF-8."""
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8" or all(map(str.isascii, names)):
         return ""
@@ -160,16 +160,16 @@ def _locale_hint(names: list[str]) -> str:
 
 
 def _refuse_incomplete(dataset: Dataset, table: pd.DataFrame) -> None:
-    """Raises unless the labels are numbers, every image stands there once, and none is left out."""
+    """Raises unless the labels are numbers, every image is labelled once, and no image is left out."""
     numbers = pd.to_numeric(table["label"], errors="coerce").astype(float)
     if unlabelled := table["pair_id"][~np.isfinite(numbers)].tolist():
-        raise InputError(f"{dataset.title}: no number is the label of {first_few(unlabelled)}.")
+        raise InputError(f"{dataset.title}: label is not a number for {first_few(unlabelled)}.")
     if twice := table["pair_id"][table["pair_id"].str.lower().duplicated()].tolist():
-        raise InputError(f"{dataset.title}: labelled twice are {first_few(twice)}.")
+        raise InputError(f"{dataset.title}: labelled more than once: {first_few(twice)}.")
     if dataset.rows is not None and len(table) != dataset.rows:
         absent = _absent(dataset, table) if "ref" in table else []
         which = f"; without a label: {first_few(absent)}" if absent else ""
-        raise InputError(f"{dataset.title} has {dataset.rows:,} labels, here are {len(table):,}{which}.")
+        raise InputError(f"{dataset.title} has {dataset.rows:,} labels, not {len(table):,}{which}.")
 
 
 def _absent(dataset: Dataset, table: pd.DataFrame) -> list[str]:
@@ -189,22 +189,22 @@ def dataset_root(name: str, root: str | Path | None = None) -> Path:
     """
     dataset = known(name)
     folders = _named_folders(dataset) if root is None else [Path(root)]
-    places = _marked(dataset, folders)
-    if len(places) == 1:
-        return places[0]
-    if places:
+    roots = _marked(dataset, folders)
+    if len(roots) == 1:
+        return roots[0]
+    if roots:
         raise InputError(
-            f"{dataset.title} is there more than once: name one of {', '.join(map(str, places))}."
+            f"{dataset.title} is there more than once: name one of {', '.join(map(str, roots))}."
         )
-    looked = " or ".join(map(str, folders)) or f"{data_root()} (as {' or '.join(dataset.folders)})"
+    searched = " or ".join(map(str, folders)) or f"{data_root()} (as {' or '.join(dataset.folders)})"
     way_out = f"data/README.md shows its layout, request it at {dataset.url}"
     raise InputError(
-        f"{dataset.title} is not in {looked}: {'run `fmiqa demo`' if name == 'demo' else way_out}."
+        f"{dataset.title} is not in {searched}: {'run `fmiqa demo`' if name == 'demo' else way_out}."
     )
 
 
 def _named_folders(dataset: Dataset) -> list[Path]:
-    """Folders in `data_root()` that bear one of the dataset's names."""
+    """Folders in `data_root()` that have one of the dataset's names."""
     entries = Folder(data_root()).names()
     plain = {entry: re.sub(r"[\s_-]", "", entry.lower()) for entry in entries}
     return [data_root() / entry for entry in entries if plain[entry] in dataset.folders]
@@ -216,13 +216,13 @@ def _marked(dataset: Dataset, folders: list[Path]) -> list[Path]:
         if any(map(Folder(folder).find, dataset.markers)):
             return [folder]
     below = [folder / entry for folder in folders for entry in Folder(folder).names()]
-    return [place for place in below if place.is_dir() and any(map(Folder(place).find, dataset.markers))]
+    return [entry for entry in below if entry.is_dir() and any(map(Folder(entry).find, dataset.markers))]
 
 
 def dataset_overview() -> pd.DataFrame:
     """One row per dataset: what `DATASETS` says of it, and `found`, its folder in `data_root()` or ""."""
     table = pd.DataFrame(map(asdict, DATASETS.values()))
     table = table.drop(columns=["reader", "markers", "folders", "note", "min_side"])
-    places = [_marked(dataset, _named_folders(dataset)) for dataset in DATASETS.values()]
-    table["found"] = [" and ".join(map(str, found)) for found in places]
+    roots = [_marked(dataset, _named_folders(dataset)) for dataset in DATASETS.values()]
+    table["found"] = [" and ".join(map(str, folders)) for folders in roots]
     return table.astype({"rows": "Int64", "references": "Int64"})

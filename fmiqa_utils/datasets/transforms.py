@@ -1,7 +1,7 @@
-"""The three transforms: the distorted image is moved by a few per cent against its reference (docs/methods.md, Transforms).
+"""The three transforms: the distorted image is shifted, scaled or rotated against its reference (docs/methods.md, Transforms).
 
 A new transform: a function and an entry in `TRANSFORMS`, and its row in docs/methods.md. Option parsing reads the table too, so numpy
-and Pillow are imported only when an image is moved.
+and Pillow are imported only when an image is transformed.
 """
 
 import math
@@ -16,10 +16,10 @@ from fmiqa_utils.words import split_names
 if TYPE_CHECKING:
     import numpy as np
 
-    Both = tuple[np.ndarray, np.ndarray]  # reference and distorted image, uint8 [H, W, 3]
+    ImagePair = tuple[np.ndarray, np.ndarray]  # reference and distorted image, uint8 [H, W, 3]
 
 
-def translate(ref: "np.ndarray", dist: "np.ndarray", percent: float) -> "Both":
+def translate(ref: "np.ndarray", dist: "np.ndarray", percent: float) -> "ImagePair":
     """o = ⌈percent / 100 · W⌉: the reference keeps columns [0, W − o), the distorted image [o, W)."""
     W = ref.shape[1]
     o = math.ceil(percent / 100 * W)
@@ -30,7 +30,7 @@ def translate(ref: "np.ndarray", dist: "np.ndarray", percent: float) -> "Both":
     return ref[:, : W - o], dist[:, o:]
 
 
-def scale(ref: "np.ndarray", dist: "np.ndarray", percent: float) -> "Both":
+def scale(ref: "np.ndarray", dist: "np.ndarray", percent: float) -> "ImagePair":
     """`dist` enlarged by an even number of pixels (rounded up) per axis, centre-cropped back and resized to its own size; bilinear."""
     import numpy as np
     from PIL import Image
@@ -44,7 +44,7 @@ def scale(ref: "np.ndarray", dist: "np.ndarray", percent: float) -> "Both":
     return ref, np.asarray(cropped.resize((W, H), Image.Resampling.BILINEAR))
 
 
-def rotate(ref: "np.ndarray", dist: "np.ndarray", degrees: float) -> "Both":
+def rotate(ref: "np.ndarray", dist: "np.ndarray", degrees: float) -> "ImagePair":
     """`dist` turned by −`degrees` about the centre, nearest neighbour, black corners."""
     import numpy as np
     from PIL import Image
@@ -58,10 +58,10 @@ class Transform:
 
     kind: str
     title: str  # on an axis
-    unit: str  # as it stands behind a number
+    unit: str  # as written behind a number
     sentence: str  # what it does, with a place for the amount
-    most: float  # more would only ask for memory
-    apply: "Callable[[np.ndarray, np.ndarray, float], Both]"
+    most: float  # a larger amount would only need more memory
+    apply: "Callable[[np.ndarray, np.ndarray, float], ImagePair]"
 
 
 TRANSFORMS: dict[str, Transform] = {
@@ -86,8 +86,8 @@ TRANSFORMS: dict[str, Transform] = {
 TRANSFORM_EXAMPLES = ("none", *(f"{kind}-1" for kind in TRANSFORMS))
 
 
-def apply_transform(ref: "np.ndarray", dist: "np.ndarray", name: str) -> "Both":
-    """Both uint8 [H, W, 3] images as the transform called `name` leaves them; amount 0 changes nothing.
+def apply_transform(ref: "np.ndarray", dist: "np.ndarray", name: str) -> "ImagePair":
+    """Both uint8 [H, W, 3] images after the transform called `name`; amount 0 changes nothing.
 
     Raises InputError for an unknown name and for a translation that leaves no column.
     """
@@ -112,20 +112,20 @@ def parse_transform(name: str) -> tuple[str, float]:
 
 
 def check_transforms(names: Sequence[str]) -> None:
-    """Raises InputError for no name, an unknown one, and one transform named twice (also as "tra-1" and "tra-1.0")."""
+    """Raises InputError for no name, an unknown name, and one transform named twice (also as "tra-1" and "tra-1.0")."""
     if not names:
         raise InputError("no transform is named: name none for the images as they are.")
     seen: dict[tuple[str, float], str] = {}
     for name in names:
         parsed = parse_transform(name)
         if parsed in seen:
-            again = "" if seen[parsed] == name else f" (as {seen[parsed]} and {name})"
-            raise InputError(f"the transform {name} is named twice{again}: name it once.")
+            spellings = "" if seen[parsed] == name else f" (as {seen[parsed]} and {name})"
+            raise InputError(f"the transform {name} is named twice{spellings}: name it once.")
         seen[parsed] = name
 
 
 def chosen_transforms(words: str) -> tuple[str, ...]:
-    """Names by commas → names such as "none" and "tra-1". Raises InputError as `check_transforms` does."""
+    """Comma-separated names → names such as "none" and "tra-1". Raises InputError as `check_transforms` does."""
     names = tuple(split_names(words))
     check_transforms(names)
     return names

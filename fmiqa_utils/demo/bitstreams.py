@@ -1,4 +1,4 @@
-"""Distortions that live in a coded image: JPEG, JPEG 2000, errors on their way, palettes, 8×8 DCT blocks.
+"""Distortions of a coded image: JPEG, JPEG 2000, transmission errors of both, palettes, 8×8 DCT blocks.
 
 All take an image [H, W, 3] in 0..255 and give one of the same size. Nothing touches the disk. What JPEG,
 JPEG 2000 and the palette give is exact to the pixel for one build of Pillow, not across builds.
@@ -16,11 +16,13 @@ from scipy.fft import dctn, idctn
 
 Pixels = NDArray[np.float32]
 
-# Transmission errors strike a stream that is good enough for them to decide the PSNR.
+# Transmission errors strike a stream of high quality, so that they decide the PSNR.
 JPEG_QUALITY = 95
 JPEG_SEGMENT = 4  # coded units of 16×16 px between two restart markers
 JPEG2000_RATIO = 4.0
-JPEG2000_PROTECTED = 3  # packets: the coarsest resolution of three components, where one error is everywhere
+JPEG2000_PROTECTED = (
+    3  # packets: the coarsest resolution of three components, where one error spreads over the image
+)
 
 
 def jpeg(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
@@ -42,7 +44,7 @@ def jpeg_errors(image: Pixels, strength: float, rng: np.random.Generator) -> Pix
     stream = bytearray(_encode(image, "JPEG", quality=JPEG_QUALITY, restart_marker_blocks=JPEG_SEGMENT))
     scan = np.concatenate([np.arange(*segment) for segment in _jpeg_segments(stream)])
     for position, bit in _errors(scan, strength, rng):
-        # A byte next to 0xFF is part of a marker or of its escape: to touch it would break the framing.
+        # A byte next to 0xFF is part of a marker or of its escape: changing it would break the framing.
         if 0xFF not in (stream[position - 1], stream[position], stream[position] ^ bit):
             stream[position] ^= bit
     return _decode(bytes(stream))
@@ -55,8 +57,8 @@ def jpeg2000_errors(image: Pixels, strength: float, rng: np.random.Generator) ->
     wavelet's shape. Headers and the coarsest resolution are spared, as under unequal error protection.
     """
     stream = bytearray(_jpeg2000_stream(image, JPEG2000_RATIO, codeblock_size=(16, 16), plt=True))
-    struck = islice(_jpeg2000_bodies(stream), JPEG2000_PROTECTED, None)
-    for position, bit in _errors(np.concatenate([np.arange(*body) for body in struck]), strength, rng):
+    bodies = islice(_jpeg2000_bodies(stream), JPEG2000_PROTECTED, None)
+    for position, bit in _errors(np.concatenate([np.arange(*body) for body in bodies]), strength, rng):
         stream[position] ^= bit
     return _decode(bytes(stream))
 
@@ -76,8 +78,8 @@ def in_blocks(image: Pixels, change: Callable[[Pixels], Pixels], shift: tuple[in
     rows, columns = padded.shape[0] // 8, padded.shape[1] // 8
     blocks = padded.reshape(rows, 8, columns, 8, 3).transpose(0, 2, 4, 1, 3)
     blocks = idctn(change(dctn(blocks, axes=(3, 4), norm="ortho")), axes=(3, 4), norm="ortho")
-    whole = blocks.transpose(0, 3, 1, 4, 2).reshape(padded.shape)
-    return whole[down : down + height, right : right + width]
+    joined = blocks.transpose(0, 3, 1, 4, 2).reshape(padded.shape)
+    return joined[down : down + height, right : right + width]
 
 
 def _picture(image: Pixels) -> Image.Image:
@@ -107,7 +109,7 @@ def _decode(stream: bytes) -> Pixels:
 
 
 def _errors(positions: NDArray[np.int64], strength: float, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Byte position and flipped bit of `strength` errors: of one seed, the fewer are among the more."""
+    """Byte position and flipped bit of `strength` errors; with the same seed, a larger strength only adds errors."""
     count = round(strength)
     bits = 1 << rng.integers(0, 8, size=len(positions))
     return list(zip(rng.permutation(positions)[:count].tolist(), bits[:count].tolist(), strict=True))
@@ -123,15 +125,15 @@ def _jpeg_segments(stream: bytearray) -> Iterator[tuple[int, int]]:
     scan = stream.index(b"\xff\xda")
     begin = scan + 2 + int.from_bytes(stream[scan + 2 : scan + 4], "big")
     for at in range(begin, len(stream) - 1):
-        if stream[at] == 0xFF and stream[at + 1] != 0x00:  # FF00 is an escaped FF, all else a marker
+        if stream[at] == 0xFF and stream[at + 1] != 0x00:  # FF00 is an escaped FF, anything else a marker
             yield begin, at
             begin = at + 2
 
 
 def _jpeg2000_bodies(stream: bytearray) -> Iterator[tuple[int, int]]:
-    """Each packet behind its header, by the lengths in the PLT marker (ISO/IEC 15444-1, A.7.3).
+    """Each packet without its header, by the lengths in the PLT marker (ISO/IEC 15444-1, A.7.3).
 
-    A header's own length is not in the stream. An eighth of the packet and 8 bytes more is above the few
+    The length of a header is not in the stream. An eighth of the packet and 8 bytes more exceed the few
     bytes that each code block of 16×16 coefficients takes at 4 : 1.
     """
     plt = stream.index(b"\xff\x58")

@@ -30,39 +30,39 @@ from fmiqa_utils.paths import data_root
 LEVELS = range(1, 6)
 SPACE = 400e6  # bytes; a whole demo takes about half
 FORMAT = 1  # of the folder
-# Recipes that were hashes of the source code: they gave the pixels of version 1.
+# Earlier recipes, hashes of the source code then, that gave the same pixels.
 SAME_PIXELS = ("73c040f2f637be3d889eeba8e4babf72fab7e4c51d6605f0fe65959177aa9c4a",)
 
 
 def build_demo(
     root: Path | None = None, progress: Callable[[int, int], None] | None = None, force: bool = False
 ) -> Path:
-    """The folder of the demo dataset, built first unless a whole one of the present recipe is there.
+    """The folder of the demo dataset, built first unless a complete one of the current recipe is there.
 
-    `root` is data/demo by default; `progress(done, total)` counts distorted images. Another build of the same
-    folder is waited for. The folder appears in one move when all of it is written. Raises InputError where it
-    cannot be written, where `root` holds something else, or where a photograph is missing.
+    `root` is data/demo by default; `progress(done, total)` counts distorted images. If another process
+    builds the same folder, this one waits. The folder appears at once, when all of it is written. Raises InputError if
+    it cannot be written, if `root` holds something else, or if a photograph is missing.
 
     >>> build_demo().name
     'demo'
     """
     root = (Path(root) if root is not None else data_root() / "demo").resolve()
     recipe = _recipe()
-    if not force and _is_whole(root, recipe):
+    if not force and _is_complete(root, recipe):
         return root
     with _disk_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
-            if force or not _is_whole(root, recipe):  # another process may have built it meanwhile
+            if force or not _is_complete(root, recipe):  # another process may have built it meanwhile
                 _replace(root, recipe, progress or (lambda *_: None))
     return root
 
 
 def deviation_table(root: Path) -> pd.DataFrame:
-    """How near to TID2013's PSNR the demo's types came, from its deviations.csv: one row per type, in dB.
+    """How near the demo's types came to TID2013's PSNR, from its deviations.csv: one row per type, in dB.
 
     Columns type, distortion, matched ("each image" or "mean of images"), continuous, mean_deviation (of its
-    amount) and worst_deviation (signed). Where the mean over images was matched, the deviation is that mean's.
+    amount) and worst_deviation (signed). Where the mean over images was matched, it is the deviation of that mean.
     """
     rows = pd.read_csv(Path(root) / "deviations.csv")
     means = rows.groupby(["type", "level", "matched", "continuous"], as_index=False)["deviation"].mean()
@@ -82,8 +82,8 @@ def _recipe() -> str:
     return recipe_key(FORMAT, (calibration.TABLE, *map(source, PHOTOGRAPHS)))
 
 
-def _is_whole(root: Path, recipe: str) -> bool:
-    """Whether `root` is this recipe's, with every file present at its recorded size."""
+def _is_complete(root: Path, recipe: str) -> bool:
+    """True if `root` was built from this recipe and every file is there in its recorded size."""
     manifest = _manifest(root)
     try:
         return manifest.get("recipe") in (recipe, *SAME_PIXELS) and all(
@@ -94,7 +94,7 @@ def _is_whole(root: Path, recipe: str) -> bool:
 
 
 def _manifest(root: Path) -> dict[str, Any]:
-    """What the folder says of itself; empty where it is no demo dataset."""
+    """The folder's manifest; empty if it is not a demo dataset."""
     try:
         manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -124,8 +124,8 @@ def _disk_errors(root: Path) -> Iterator[None]:
 
 def _replace(root: Path, recipe: str, progress: Callable[[int, int], None]) -> None:
     _check_room(root)
-    for killed in root.parent.glob(f".{root.name}.building-*"):  # its process is gone: the lock is ours
-        shutil.rmtree(killed)
+    for leftover in root.parent.glob(f".{root.name}.building-*"):  # its process is gone: the lock is ours
+        shutil.rmtree(leftover)
     building = Path(tempfile.mkdtemp(prefix=f".{root.name}.building-", dir=root.parent))
     try:
         _build(building / "new", recipe, progress)
@@ -145,9 +145,9 @@ def _build(root: Path, recipe: str, progress: Callable[[int, int], None]) -> Non
         _save(image, root / "reference_images" / f"{name}.png")
     rows = _distort_all(root, references, progress)
     table = pd.DataFrame(rows).sort_values(["ref", "type", "level"])
-    pairs = ["ref", "dist", "label", "distortion", "level", "type"]
-    table[pairs].to_csv(root / "pairs.csv", index=False)
-    table.drop(columns=pairs[1:4]).to_csv(root / "deviations.csv", index=False)
+    pair_columns = ["ref", "dist", "label", "distortion", "level", "type"]
+    table[pair_columns].to_csv(root / "pairs.csv", index=False)
+    table.drop(columns=pair_columns[1:4]).to_csv(root / "deviations.csv", index=False)
     _write_manifest(root, recipe, time.perf_counter() - started)
 
 
@@ -183,8 +183,8 @@ def _distort_level(
     return rows
 
 
-def _row(name: str, image: Rgb, one: Distorted, type: int, level: int) -> dict[str, object]:
-    tid2013, reached = calibration.levels()[type, level], calibration.psnr(image, one.image)
+def _row(name: str, image: Rgb, distorted: Distorted, type: int, level: int) -> dict[str, object]:
+    tid2013, reached = calibration.levels()[type, level], calibration.psnr(image, distorted.image)
     return {
         "ref": f"reference_images/{name}.png",
         "dist": f"distorted_images/{name}_{type:02d}_{level}.png",
@@ -195,11 +195,11 @@ def _row(name: str, image: Rgb, one: Distorted, type: int, level: int) -> dict[s
         "target_psnr": tid2013.psnr,
         "psnr": round(reached, 4),
         "deviation": round(reached - tid2013.psnr, 4),
-        "strength": one.strength,
+        "strength": distorted.strength,
         "unit": KINDS[type].strength,
         "continuous": KINDS[type].step == 0,
         "matched": "each image" if calibration.matched_per_image(type) else "mean of images",
-        "seed": one.seed,
+        "seed": distorted.seed,
     }
 
 

@@ -16,7 +16,7 @@ from fmiqa_utils.demo.distortions import KINDS, Kind, distort
 
 TABLE = Path(__file__).parent / "tid2013_levels.csv"  # what TID2013 measured
 TOLERANCE = 0.05  # dB: a search ends here
-CLOSE = 0.2  # dB: no other draw of errors is tried
+CLOSE = 0.2  # dB: near enough that no other draw of errors is tried
 PER_IMAGE_UNDER = 1.0  # dB
 
 Rgb = NDArray[np.uint8]
@@ -53,11 +53,13 @@ def levels() -> dict[tuple[int, int], Level]:
 
 
 def matched_per_image(type: int) -> bool:
-    """Whether every single image of this type is brought to the table's PSNR, and not only their mean.
+    """True if every single image of this type is brought to the table's PSNR, and not only their mean.
 
-    So it is where the PSNR of TID2013's own images spreads by less than 1 dB (median over the five levels).
+    This holds where the PSNR of TID2013's own images spreads by less than 1 dB (median over the five levels).
     """
-    return median(level.psnr_sd for (of, _), level in levels().items() if of == type) < PER_IMAGE_UNDER
+    return (
+        median(level.psnr_sd for (number, _), level in levels().items() if number == type) < PER_IMAGE_UNDER
+    )
 
 
 def psnr(ref: Rgb, dist: Rgb) -> float:
@@ -110,18 +112,18 @@ def search(attempt: Callable[[float], Attempt], kind: Kind) -> Attempt:
     """
     low, high = kind.weakest, kind.strongest
     at_low, at_high = attempt(low), attempt(high)
-    above, below, moved = at_low[0], at_high[0], 0
+    above, below, last = at_low[0], at_high[0], 0  # last: the end that was set last, 1 low or -1 high
     best = min(at_low, at_high, key=_distance)
     while high - low > max(1.5 * kind.step, 1e-5 * high) and _distance(best) > TOLERANCE:
         share = np.clip(above / max(above - below, 1e-9), 0.05, 0.95)
         middle = _snap(low * exp(share * log(high / low)), low, high, kind.step)
         tried = attempt(middle)
         best = min(best, tried, key=_distance)
-        # An end that stays twice counts half, or a bent curve would hold it in place for long.
+        # An end that stays twice counts half; otherwise a curved function would keep it there for long.
         if tried[0] > 0:
-            low, above, below, moved = middle, tried[0], below / (2 if moved > 0 else 1), 1
+            low, above, below, last = middle, tried[0], below / (2 if last > 0 else 1), 1
         else:
-            high, below, above, moved = middle, tried[0], above / (2 if moved < 0 else 1), -1
+            high, below, above, last = middle, tried[0], above / (2 if last < 0 else 1), -1
     return best
 
 
@@ -130,7 +132,7 @@ def _distance(attempt: Attempt) -> float:
 
 
 def _snap(strength: float, low: float, high: float, step: float) -> float:
-    """`strength` as one of the strengths there are, inside the bracket."""
+    """`strength` as a multiple of `step` inside the bracket."""
     if not step:
-        return float(f"{strength:.6g}")  # six digits go on record, so six digits are used
+        return float(f"{strength:.6g}")  # the strength is recorded with six digits, so it is used with six
     return float(np.clip(round(strength / step) * step, low + step, high - step))

@@ -2,8 +2,7 @@
 
 Source: Ponomarenko et al., "Image database TID2013: Peculiarities, results and perspectives", Signal
 Processing: Image Communication 30, 2015. The database's own programs are not public: these are
-reconstructions from its descriptions and from how its PSNR behaves over images and levels, and no more than
-that.
+only reconstructions from its descriptions and from how its PSNR behaves over images and levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +37,7 @@ class Kind(NamedTuple):
     strength: str
     weakest: float
     strongest: float
-    step: float = 0  # strengths are multiples of it; 0 where any strength does
+    step: float = 0  # strengths are multiples of it; 0: any strength
     by_level: bool = False  # apply() also takes the level
     draws: int = 1  # seeds that a calibration may try
 
@@ -108,7 +107,7 @@ def denoise(image: Pixels, strength: float, rng: Rng) -> Pixels:
 
 
 def displaced_patches(image: Pixels, strength: float, rng: Rng) -> Pixels:
-    """`strength` patches of 15×15 px overwritten by what is a few pixels beside them."""
+    """`strength` patches of 15×15 px overwritten by patches from a few pixels beside them."""
     result = image.copy()
     height, width, _ = image.shape
     for _ in range(round(strength)):
@@ -127,9 +126,9 @@ def flat_blocks(image: Pixels, strength: float, rng: Rng, level: int) -> Pixels:
     result = image.copy()
     height, width, _ = image.shape
     side = max(height, width) // BLOCK_SHARE
-    places = rng.permutation((height // side) * (width // side))[: BLOCKS[level - 1]]
-    for place in places:
-        row, column = (side * int(index) for index in divmod(place, width // side))
+    cells = rng.permutation((height // side) * (width // side))[: BLOCKS[level - 1]]
+    for cell in cells:
+        row, column = (side * int(index) for index in divmod(cell, width // side))
         colour = 127.5 + strength * (2.0 * rng.integers(0, 2, size=3) - 1)
         result[row : row + side, column : column + side] = colour
     return result
@@ -161,17 +160,17 @@ def multiplicative_noise(image: Pixels, strength: float, rng: Rng) -> Pixels:
 def comfort_noise(image: Pixels, strength: float, rng: Rng) -> Pixels:
     """Fine texture (DCT coefficients under `strength`) replaced by noise of the same local energy.
 
-    A coder that spends no bits on texture and synthesises it anew does this.
+    A coder that spends no bits on texture and synthesises it again does this.
     """
     structure = _shrink(image, strength)
     energy = gaussian_filter((image - structure) ** 2, (2, 2, 0))
-    noise = _noise(image[..., :1], rng)  # of one hue, as texture is
+    noise = _noise(image[..., :1], rng)  # of one hue, like texture
     noise -= gaussian_filter(noise, (2, 2, 0))
     return structure + np.hypot(np.sqrt(energy), strength / 32) * noise / noise.std()
 
 
 def compressed_noise(image: Pixels, strength: float, rng: Rng) -> Pixels:
-    """Noise of deviation `strength`, then a DCT coder whose quantiser step is 3.5 times that."""
+    """Noise of deviation `strength`, then a DCT coder with a quantiser step of 3.5 times that."""
     noisy = _convert(additive_noise(image, strength, rng), TO_YCBCR)
     step = 3.5 * strength
     coded = in_blocks(noisy, lambda c: step * np.rint(c / step)) if step > 0 else noisy
@@ -183,7 +182,12 @@ def chromatic_aberration(image: Pixels, strength: float, rng: Rng) -> Pixels:
     red, green, blue = np.moveaxis(image, 2, 0)
     soft = 0.25 * strength
     return np.stack(
-        [_move(gaussian_filter(red, soft), strength), green, _move(gaussian_filter(blue, soft), -strength)], 2
+        [
+            _shifted(gaussian_filter(red, soft), strength),
+            green,
+            _shifted(gaussian_filter(blue, soft), -strength),
+        ],
+        2,
     )
 
 
@@ -191,13 +195,13 @@ def sparse_sampling(image: Pixels, strength: float, rng: Rng) -> Pixels:
     """`strength` pixels are lost for each one kept, and reconstructed by iterated shrinkage of the DCT."""
     kept = (rng.random(image.shape[:2]) < 1 / (1 + strength))[..., None].astype(np.float32)
     known = kept * image
-    result = _spread(known, kept)
+    result = _filled(known, kept)
     for threshold, grids in ((60, GRIDS[:2]), (30, GRIDS[2:]), (15, GRIDS[:2]), (8, GRIDS[2:])):
         result = np.where(kept, image, _shrink(result, threshold, grids))
     return result
 
 
-def _spread(known: Pixels, kept: Pixels) -> Pixels:
+def _filled(known: Pixels, kept: Pixels) -> Pixels:
     """Holes filled with the Gaussian mean of known pixels around them, from far to near."""
     result = np.broadcast_to(known.sum(axis=(0, 1)) / max(1, kept.sum()), known.shape)
     for sigma in (9, 3, 1):
@@ -231,8 +235,8 @@ def _luma(image: Pixels) -> Pixels:
     return np.einsum("hwc,c->hw", image, TO_YCBCR[0])
 
 
-def _move(channel: Pixels, distance: float) -> Pixels:
-    """`channel` [H, W] moved by `distance` px along both axes, linear between pixels, edges repeated."""
+def _shifted(channel: Pixels, distance: float) -> Pixels:
+    """`channel` [H, W] shifted by `distance` px along both axes, linear between pixels, edges repeated."""
     for axis in (0, 1):
         size = channel.shape[axis]
         source = np.clip(np.arange(size) - distance, 0, size - 1)

@@ -1,4 +1,4 @@
-"""The reference photographs of the demo dataset, read from packages that carry them: nothing is downloaded."""
+"""The reference photographs of the demo dataset, read from packages that contain them: nothing is downloaded."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ SIZE = (384, 288)  # px, width and height: four windows of 224 px, fast on a lap
 
 
 class Photograph(NamedTuple):
-    """A file in an installed package; credit and licence are what that package says of it."""
+    """A file in an installed package; credit and licence are as that package states them."""
 
     name: str
     package: str
@@ -43,7 +43,7 @@ PHOTOGRAPHS = (
 
 
 def source(photograph: Photograph) -> Path:
-    """The installed file, found without importing its package; raises InputError where there is none."""
+    """The installed file, found without importing its package; raises InputError if it is missing."""
     package, _, rest = photograph.file.partition("/")
     spec = find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:

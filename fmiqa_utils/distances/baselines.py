@@ -1,4 +1,4 @@
-"""The classic metrics that stand beside the foundation models: PSNR and SSIM always (scikit-image), others through pyiqa."""
+"""The classic metrics computed beside the foundation models: PSNR and SSIM always (scikit-image), others through pyiqa."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,9 +15,9 @@ PSNR_OF_EQUAL = 100.0  # dB, in place of infinity
 
 
 def choose_baselines(words: str) -> tuple[str, ...]:
-    """ "all" or names by commas → names, PSNR and SSIM always among them.
+    """ "all" or comma-separated names → names, PSNR and SSIM always among them.
 
-    Raises InputError for an unknown name, where pyiqa is not installed, and where a metric's own weights are out of reach.
+    Raises InputError for an unknown name, if pyiqa is not installed, and if the weights of a metric are out of reach.
     """
     names = chosen_baselines(words)
     for name in names:
@@ -28,8 +28,10 @@ def choose_baselines(words: str) -> tuple[str, ...]:
 
 def baseline_values(ref: np.ndarray, dist: np.ndarray, names: Sequence[str] = USUAL_BASELINES) -> np.ndarray:
     """The metrics `names` of uint8 images [H, W, 3]: PSNR in dB over R, G and B together, the others without unit."""
-    own: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"psnr": psnr, "ssim": ssim}
-    return np.array([own[n](ref, dist) if n in own else _through_pyiqa(n, ref, dist) for n in names])
+    built_in: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"psnr": psnr, "ssim": ssim}
+    return np.array(
+        [built_in[n](ref, dist) if n in built_in else _through_pyiqa(n, ref, dist) for n in names]
+    )
 
 
 def psnr(ref: np.ndarray, dist: np.ndarray) -> float:
@@ -56,7 +58,7 @@ def _through_pyiqa(name: str, ref: np.ndarray, dist: np.ndarray) -> float:
 
 @cache
 def _pyiqa_metric(name: str) -> Any:
-    """pyiqa's implementation, the one that the authors of ZS-IQA measured with; on the CPU, beside the decoding."""
+    """pyiqa's implementation, which the authors of ZS-IQA used; on the CPU, in the threads that decode."""
     try:
         import pyiqa
     except ImportError:

@@ -18,13 +18,13 @@ from fmiqa_utils.distances.table import DISTANCES, VARIANTS
 from fmiqa_utils.errors import InputError, near
 
 SIDE = 8  # a window of the statistical distances is 8 × 8 = 64 samples
-DIRECTIONS = 32  # of the corrected swd; the published form takes as many as its samples have numbers
+DIRECTIONS = 32  # of the corrected swd; the published form has as many as a sample has numbers
 Layers = Tensor | list[Tensor]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One distance of B pairs of windows: joint [B] (None where the form has none) and per layer [B, L]."""
+    """One distance of B pairs of windows: joint [B] (None if the form has none) and per layer [B, L]."""
 
     joint: Tensor | None
     layers: Tensor
@@ -70,18 +70,18 @@ def distances(
     if f[0].is_cuda or _gradients(f, g):
         return _of_windows(names, f, g, variants, form, (Padding(), Padding()))
 
-    def some(windows: range) -> list[dict[tuple[str, str], Value]]:
-        """One window at a time: its intermediate results stay in cache, and few fresh pages are asked of the system."""
+    def one_by_one(windows: range) -> list[dict[tuple[str, str], Value]]:
+        """One window at a time: its intermediate results stay in cache, and little new memory is requested."""
         pads = Padding(), Padding()
         return [_of_windows(names, _window(f, b), _window(g, b), variants, form, pads) for b in windows]
 
-    parts = split_over_threads(some, len(f) if isinstance(f, Tensor) else len(f[0]))
+    parts = split_over_threads(one_by_one, len(f) if isinstance(f, Tensor) else len(f[0]))
     return {key: _joined([part[key] for part in parts]) for key in parts[0]}
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a function of `distances.table` needs to know beside the features."""
+    """The options of the functions that `distances.table` names."""
 
     prefix: int
     skip_nan: bool
@@ -97,7 +97,7 @@ def _of_windows(
     form: Form,
     pads: "Pads",
 ) -> dict[tuple[str, str], Value]:
-    """`distances` of windows that are worked on together."""
+    """`distances` of all windows in one batch."""
     out: dict[tuple[str, str], Value] = {}
     for variant in variants:
         for name in names:
@@ -112,8 +112,8 @@ def _of_windows(
 
 
 def _has_one_form(name: str, f: Layers, form: Form) -> bool:
-    where = DISTANCES[name].one_form
-    return where == "always" or (where == "tokens" and isinstance(f, Tensor) and not form.skip_nan)
+    one_form = DISTANCES[name].one_form
+    return one_form == "always" or (one_form == "tokens" and isinstance(f, Tensor) and not form.skip_nan)
 
 
 def _gradients(f: Layers, g: Layers) -> bool:
@@ -283,18 +283,18 @@ def pad_to_eight(x: Tensor) -> Tensor:
 
 
 class Padding:
-    """`pad_to_eight`, call after call into the same memory where no gradient is asked for."""
+    """`pad_to_eight`, into the same memory at every call unless gradients are needed."""
 
-    _room: Tensor | None = None
+    _buffer: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """The padded copy of x […, T, D]; the next call overwrites it."""
-        if self._room is None or self._room.shape[:-2] != x.shape[:-2] or needs_gradients(x):
-            self._room = pad_to_eight(x)
-            return self._room
-        T, left = min(x.shape[-2], self._room.shape[-2]), self._room.shape[-1] - x.shape[-1]
-        self._room[..., :T, max(left, 0) :] = x[..., :T, max(-left, 0) :]
-        return self._room
+        if self._buffer is None or self._buffer.shape[:-2] != x.shape[:-2] or needs_gradients(x):
+            self._buffer = pad_to_eight(x)
+            return self._buffer
+        T, left = min(x.shape[-2], self._buffer.shape[-2]), self._buffer.shape[-1] - x.shape[-1]
+        self._buffer[..., :T, max(left, 0) :] = x[..., :T, max(-left, 0) :]
+        return self._buffer
 
 
 Pads = tuple[Padding, Padding]  # of f and g
@@ -311,7 +311,7 @@ def channel_maps(f: Layers, num_prefix_tokens: int) -> list[Tensor]:
 
 def spatial_windows(x: Tensor) -> Tensor:
     """[B, C, H, W] → [B, 64, h · w · C]: non-overlapping 8 × 8 windows, zeros at the bottom and right up to a multiple of 8."""
-    x = x.permute(0, 2, 3, 1)  # as tokens lie in memory
+    x = x.permute(0, 2, 3, 1)  # the order of tokens in memory
     B, H, W, C = x.shape
     x = F.pad(x, (0, 0, 0, -W % SIDE, 0, -H % SIDE))
     h, w = x.shape[1] // SIDE, x.shape[2] // SIDE

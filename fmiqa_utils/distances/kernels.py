@@ -1,4 +1,4 @@
-"""skld, jsd and wsd of 64-sample windows, in two ways that give the same numbers: differentiable, and in place for inference.
+"""skld, jsd and wsd of 64-sample windows, by two methods with the same results: differentiable, and in place for inference.
 
 In place, each number takes two exponentials (one of them for the sums along rows) and one logarithm: with m = (p + q) / 2, log(p / m) and
 log(q / m) serve jsd as they are and skld by their difference. Both are exactly 0 for equal inputs.
@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-COLUMNS = {"cpu": 1024, "cuda": 1 << 20}  # columns of 64 worked on at once: what stays in cache
+COLUMNS = {"cpu": 1024, "cuda": 1 << 20}  # columns of 64 computed at once: as many as stay in cache
 FLOOR = 1e-10  # added to every probability by the released code
 REACH = 75  # exp(±75) of a million numbers still sums to less than fp32's largest
 
@@ -45,7 +45,7 @@ Part = TypeVar("Part")
 
 
 def split_over_threads(work: Callable[[range], list[Part]], count: int) -> list[Part]:
-    """work(range(count)), in order, its windows shared out among as many threads as torch would use for one operation.
+    """work(range(count)), in order, with its windows divided among as many threads as torch would use for one operation.
 
     The operations are too small to be split: threads that meet after each one mostly wait, on a busy machine for milliseconds.
     """
@@ -64,11 +64,11 @@ def split_over_threads(work: Callable[[range], list[Part]], count: int) -> list[
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(chain.from_iterable(pool.map(share, shares)))
     finally:
-        torch.set_num_threads(before)  # what threads started later begin with
+        torch.set_num_threads(before)  # the setting that later threads start with
 
 
 def needs_gradients(*xs: Tensor) -> bool:
-    """True if a gradient of any of `xs` may be asked for."""
+    """True if a gradient of any of `xs` may be needed."""
     return torch.is_grad_enabled() and any(x.requires_grad for x in xs)
 
 
@@ -117,7 +117,7 @@ def _written_out(names: Sequence[str], x: Tensor, y: Tensor, rows: tuple[Tensor,
         log_p, log_q = p.log(), q.log()
         out["skld"] = 0.5 * ((p - q) * (log_p - log_q)).sum(1)
     if "jsd" in names:
-        log_m = (0.5 * (p + q)).log()  # the released code's + 1e-17 is nothing in fp32
+        log_m = (0.5 * (p + q)).log()  # the released code's + 1e-17 has no effect in fp32
         out["jsd"] = 0.5 * (p * (log_p - log_m) + q * (log_q - log_m)).sum(1)
     return out, (x - y).square().sum(1) if "skld" in names or "wsd" in names else None
 
@@ -126,7 +126,7 @@ def _written_out(names: Sequence[str], x: Tensor, y: Tensor, rows: tuple[Tensor,
 
 
 def shift(x: Tensor) -> float | None:
-    """What to take from x before its exponentials so that all stay in fp32's range; None where no one number does that."""
+    """The number to subtract from x so that its exponentials stay in fp32's range; None if no single number does that."""
     low, high = (float(v) for v in x.aminmax())
     if max(-low, high) <= REACH:
         return 0.0
@@ -136,13 +136,13 @@ def shift(x: Tensor) -> float | None:
 def in_place(
     names: Sequence[str], x: Tensor, y: Tensor, by_rows: bool, shifts: tuple[float, float]
 ) -> Iterator[Block]:
-    """As `step_by_step`, without gradients, in five buffers that are used again and again; shifts: `shift` of x and y."""
+    """As `step_by_step`, without gradients, in five buffers that every block uses again; shifts: `shift` of x and y."""
     rows = (_row_scale(x, shifts[0]), _row_scale(y, shifts[1])) if by_rows else None
-    room = [x.new_empty(0) for _ in range(5)]
+    buffers = [x.new_empty(0) for _ in range(5)]
     for groups, columns in _blocks(x):
         scales = rows and (rows[0][groups], rows[1][groups])
         u, v = x[groups, :, columns], y[groups, :, columns]
-        yield groups, _fused(names, u, v, shifts, scales, [r.resize_(u.shape) for r in room])
+        yield groups, _fused(names, u, v, shifts, scales, [buffer.resize_(u.shape) for buffer in buffers])
 
 
 def _fused(
@@ -151,13 +151,13 @@ def _fused(
     y: Tensor,
     shifts: tuple[float, float],
     rows: tuple[Tensor, Tensor] | None,
-    room: list[Tensor],
+    buffers: list[Tensor],
 ) -> Columns:
     out: dict[str, Tensor] = {}
-    p, q, a, b, c = room  # [G, 64, n]
+    p, q, a, b, c = buffers  # [G, 64, n]
     _exponentials(x, shifts[0], p)
     _exponentials(y, shifts[1], q)
-    if rows is not None:  # not addcmul: fused, equal inputs would not give 0
+    if rows is not None:  # not addcmul: it rounds once, so equal inputs would not give 0
         out["wsd"] = _cumulated(torch.mul(p, rows[0], out=a).sub_(torch.mul(q, rows[1], out=b)), b)
     for masses in (p, q):
         masses.mul_(masses.sum(1, keepdim=True).reciprocal_())
@@ -176,10 +176,10 @@ def _exponentials(x: Tensor, shift: float, into: Tensor) -> Tensor:
 
 def _row_scale(x: Tensor, shift: float) -> Tensor:
     """1 / Σ exp(x − shift) along the columns of x [G, 64, N] → [G, 64, 1]."""
-    total, room = x.new_zeros(*x.shape[:2], 1), x.new_empty(0)
+    total, buffer = x.new_zeros(*x.shape[:2], 1), x.new_empty(0)
     for groups, columns in _blocks(x):
         part = x[groups, :, columns]
-        total[groups] += _exponentials(part, shift, room.resize_(part.shape)).sum(2, keepdim=True)
+        total[groups] += _exponentials(part, shift, buffer.resize_(part.shape)).sum(2, keepdim=True)
     return total.reciprocal_()
 
 

@@ -55,7 +55,7 @@ class FeatureDistance(nn.Module):
         self._check_choice()
 
     def summary(self) -> dict[str, str]:
-        """What the metric computes, fact by fact."""
+        """What the metric computes: {name of a fact: value}."""
         b = self.backbone
         facts = {
             "backbone": f"{b.name} ({b.weights})",
@@ -81,7 +81,7 @@ class FeatureDistance(nn.Module):
         return torch.stack(values).mean(0)
 
     def map(self, dist: Tensor, ref: Tensor) -> Tensor:
-        """Where the distortion is seen: [B, 3, H, W] twice → [B, H, W] ≥ 0, mean over the chosen layers of the distance per position.
+        """Where the distortion is visible: [B, 3, H, W] twice → [B, H, W] ≥ 0, mean over the chosen layers of the distance per position.
 
         Per position: mean squared difference over channels (l2), else 1 − cosine. Every pixel is covered; where windows overlap they are
         averaged.
@@ -100,15 +100,15 @@ class FeatureDistance(nn.Module):
         """Maps per layer, [B, L, H, W], of l2 and of the cosine distance, from one pass."""
         self._check_images(dist, ref)
         H, W = ref.shape[-2:]
-        placed: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
+        padded: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
         count = ref.new_zeros(H, W)
         for top, left in window_boxes(H, W):
             f, g = (self._features(image, (top, left)) for image in (dist, ref))
             padding = (left, W - left - WINDOW, top, H - top - WINDOW)
-            for kind, maps in placed.items():
+            for kind, maps in padded.items():
                 maps.append(nn.functional.pad(self._window_maps(f, g, kind), padding))
             count[top : top + WINDOW, left : left + WINDOW] += 1
-        return {kind: torch.stack(maps).sum(0) / count for kind, maps in placed.items()}
+        return {kind: torch.stack(maps).sum(0) / count for kind, maps in padded.items()}
 
     def _features(self, image: Tensor, box: tuple[int, int]) -> Features:
         top, left = box
@@ -130,17 +130,19 @@ class FeatureDistance(nn.Module):
         return value.layers.mean(1) if value.joint is None else value.joint
 
     def _window_maps(self, f: Features, g: Features, kind: str) -> Tensor:
-        """[B, L, 224, 224] for one window: the map of each layer, brought to the window's size."""
+        """[B, L, 224, 224] for one window: the map of each layer, enlarged to the window's size."""
         maps = []
         for x, y in zip(
             channel_maps(f.layers, f.num_prefix_tokens),
             channel_maps(g.layers, g.num_prefix_tokens),
             strict=True,
         ):
-            at = (
+            values = (
                 (x - y).square().mean(1) if kind == "l2" else 1 - nn.functional.cosine_similarity(x, y, dim=1)
             )
-            maps.append(nn.functional.interpolate(at[:, None], size=(WINDOW, WINDOW), mode="nearest")[:, 0])
+            maps.append(
+                nn.functional.interpolate(values[:, None], size=(WINDOW, WINDOW), mode="nearest")[:, 0]
+            )
         return torch.stack(maps, 1)
 
     def _check_choice(self) -> None:
@@ -165,10 +167,10 @@ class FeatureDistance(nn.Module):
         for name, image in (("dist", dist), ("ref", ref)):
             if not isinstance(image, Tensor) or image.dim() != 4 or image.shape[1] != 3:
                 shape = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
-                raise InputError(f"{name} must be a tensor [B, 3, H, W], and is {shape}.")
+                raise InputError(f"{name} must be a tensor [B, 3, H, W], not {shape}.")
             if not image.is_floating_point():
                 raise InputError(
-                    f"{name} must be floating point in [0, 1], and is {image.dtype}: divide 8-bit images by 255."
+                    f"{name} must be floating point in [0, 1], not {image.dtype}: divide 8-bit images by 255."
                 )
             if image.device != self.backbone.mean.device:
                 raise InputError(
@@ -176,12 +178,10 @@ class FeatureDistance(nn.Module):
                 )
             low, high = (float(v) for v in image.detach().aminmax())
             if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):
-                raise InputError(f"{name} must lie in [0, 1], and spans [{low:.3g}, {high:.3g}].")
+                raise InputError(f"{name} must lie in [0, 1], but spans [{low:.3g}, {high:.3g}].")
         if dist.shape != ref.shape:
             raise InputError(f"dist and ref differ in shape: {list(dist.shape)} and {list(ref.shape)}.")
         if dist.dtype != ref.dtype:
             raise InputError(f"dist and ref differ in dtype: {dist.dtype} and {ref.dtype}.")
         if min(ref.shape[-2:]) < WINDOW:
-            raise InputError(
-                f"images must be at least {WINDOW} px on each side, and are {list(ref.shape[-2:])}."
-            )
+            raise InputError(f"images must be at least {WINDOW} px on each side, not {list(ref.shape[-2:])}.")

@@ -20,11 +20,11 @@ class Distance:
     name: str  # in options and score tables
     title: str  # in print
     help: str  # what it measures, in a few words
-    function: str  # in `distances.forms`: both forms of it; distances that share one are computed together
-    usual: bool = True  # computed unless asked otherwise
+    function: str  # in `distances.forms`, computes both forms; distances with the same function are computed together
+    usual: bool = True  # computed unless other distances are named
     # Where the published form is also the corrected one: "never", "tokens" or "always".
     one_form: str = "never"
-    statistical: bool = False  # compares distributions of samples, not values place by place
+    statistical: bool = False  # compares distributions of samples, not values position by position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ TITLES["loda"] = "LoDa"
 
 
 def measure_name(distance: str) -> str:
-    """A distance or baseline in print: "cosine", "MS-SSIM"; one that is not known in capitals."""
+    """The name of a distance or baseline in print: "cosine", "MS-SSIM"; an unknown one in capitals."""
     return TITLES.get(distance, distance.upper().replace("_", "-"))
 
 
@@ -125,12 +125,12 @@ def orientation(distance: str) -> int:
 
 
 def chosen_distances(words: str) -> tuple[str, ...]:
-    """ "all" or names by commas → names. Raises InputError for an unknown one."""
+    """ "all" or comma-separated names → names. Raises InputError for an unknown one."""
     return tuple(DISTANCES) if words == "all" else some_of(words, DISTANCES, "distance")
 
 
 def chosen_variants(words: str) -> tuple[str, ...]:
-    """ "published", "corrected" or "both" (or both by a comma) → names. Raises InputError for any other word."""
+    """ "published", "corrected" or "both" (or the two, comma-separated) → names. Raises InputError for any other word."""
     if words == "both":
         return VARIANTS
     for name in split_names(words):
@@ -139,7 +139,7 @@ def chosen_variants(words: str) -> tuple[str, ...]:
 
 
 def chosen_baselines(words: str) -> tuple[str, ...]:
-    """ "all" or names by commas → names, PSNR and SSIM always among them. Raises InputError for an unknown name."""
+    """ "all" or comma-separated names → names, PSNR and SSIM always among them. Raises InputError for an unknown name."""
     names = tuple(BASELINES) if words == "all" else dict.fromkeys((*USUAL_BASELINES, *split_names(words)))
     for name in names:
         if name not in BASELINES:
@@ -148,7 +148,7 @@ def chosen_baselines(words: str) -> tuple[str, ...]:
 
 
 def without_pyiqa(name: str) -> InputError:
-    """The sentence for the baseline `name` where pyiqa is not installed."""
+    """The error for the baseline `name` if pyiqa is not installed."""
     return InputError(
         f"the baseline {name} needs pyiqa: install the extra with pip install 'fmiqa[baselines]', or leave it out."
     )

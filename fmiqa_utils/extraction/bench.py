@@ -1,4 +1,4 @@
-"""`fmiqa bench`: what the sweep costs beside the bare model, measured in one run on this machine."""
+"""`fmiqa bench`: what scoring costs compared with the bare model, measured in one go on this machine."""
 
 import json
 import resource
@@ -53,7 +53,7 @@ def bench(
     device: torch.device | str = "cpu",
     progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure the bare forward, the published sweep and everything at once on the same windows, interleaved, in one run.
+    """Measure the bare forward, the published distances and everything at once on the same windows, interleaved, in one go.
 
     Keys of the result: backbone, weights, precision, device, windows, batch; bare_s, published_s, everything_s, swd_s (seconds per
     window, the best of five: noise only adds); ratio_published, ratio_everything, ratio_swd (to the bare forward); windows_per_s,
@@ -70,7 +70,7 @@ def bench(
     progress("kernels")
     seconds = _kernel_seconds(scorers, _batches(windows, batch, scorers["published"].device))
     progress("end to end")
-    whole = _end_to_end(Scorer(model, PUBLISHED), max(2, windows // len(window_boxes(*IMAGE))))
+    end_to_end = _end_to_end(Scorer(model, PUBLISHED), max(2, windows // len(window_boxes(*IMAGE))))
     bare = seconds["bare"]
     result: dict[str, Any] = {
         "backbone": model.name,
@@ -81,10 +81,12 @@ def bench(
         "batch": batch,
         **{f"{name}_s": value for name, value in seconds.items()},
         **{f"ratio_{name}": seconds[name] / bare for name in scorers},
-        **whole,
+        **end_to_end,
         "peak_rss_gb": _peak_rss_gb(),
         "peak_gpu_gb": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,
-        "hours": {name: window_forwards(*d) / whole["windows_per_s"] / 3600 for name, d in DATASETS.items()},
+        "hours": {
+            name: window_forwards(*d) / end_to_end["windows_per_s"] / 3600 for name, d in DATASETS.items()
+        },
         "versions": versions(),
         "hardware": hardware(scorers["published"].device),
     }
@@ -98,7 +100,7 @@ def _batches(windows: int, batch: int, device: torch.device) -> list[Tensor]:
 
 
 def _kernel_seconds(scorers: dict[str, Scorer], batches: list[Tensor]) -> dict[str, float]:
-    """Seconds per window of the bare forward and of each sweep (its own forward and distances), the best of interleaved repeats."""
+    """Seconds per window of the bare forward and of each scorer (forward and distances), the best of interleaved repeats."""
     model = next(iter(scorers.values())).backbone
     taken: dict[str, list[float]] = {"bare": [], **{name: [] for name in scorers}}
     with torch.inference_mode():
@@ -108,12 +110,12 @@ def _kernel_seconds(scorers: dict[str, Scorer], batches: list[Tensor]) -> dict[s
         for _ in range(REPEATS):
             taken["bare"].append(_timed(lambda: [model.bare(x) for x in batches]))
             for name, scorer in scorers.items():
-                taken[name].append(_timed(lambda s=scorer: _sweep(s, batches, references)))  # type: ignore[misc]
+                taken[name].append(_timed(lambda s=scorer: _score(s, batches, references)))  # type: ignore[misc]
     count = sum(len(x) for x in batches)
     return {name: min(values) / count for name, values in taken.items()}
 
 
-def _sweep(scorer: Scorer, batches: list[Tensor], references: list[Features]) -> None:
+def _score(scorer: Scorer, batches: list[Tensor], references: list[Features]) -> None:
     for x, reference in zip(batches, references, strict=True):
         scorer.measure(scorer.backbone(x), reference)
 
@@ -148,10 +150,10 @@ def _end_to_end(scorer: Scorer, images: int) -> dict[str, Any]:
 
 
 def _peak_rss_gb() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kibibytes here
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def save_bench(result: dict[str, Any]) -> Path:
-    """data/scores/bench.json, where a sweep's plan finds the rate of this machine."""
+    """data/scores/bench.json, where `sweep.estimate` finds the rate of this machine."""
     return write_atomically(machine_root() / "bench.json", json.dumps(result, indent=1).encode())

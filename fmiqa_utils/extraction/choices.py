@@ -26,10 +26,10 @@ def choose(backbone: str, weights: str, dataset: str) -> list[tuple[str, str]]:
 
 
 def _chosen(name: str, weights: str, dataset: str) -> tuple[str, str]:
-    """One backbone with its weights; timm is asked of models only that have no name here."""
+    """One backbone with its weights; timm is imported only for models that are not in `BACKBONES`."""
     if name == "auto":
-        found = resolve_weights(weights, BACKBONES[BEST_SMALL].hub)
-        return (SMALL, found) if found == "untrained" and dataset == "demo" else (BEST_SMALL, found)
+        resolved = resolve_weights(weights, BACKBONES[BEST_SMALL].hub)
+        return (SMALL, resolved) if resolved == "untrained" and dataset == "demo" else (BEST_SMALL, resolved)
     if name in BACKBONES:
         return name, resolve_weights(weights, BACKBONES[name].hub)
     from fmiqa_utils.backbones.load import backbone_info, hub_id
@@ -40,9 +40,9 @@ def _chosen(name: str, weights: str, dataset: str) -> tuple[str, str]:
 def choose_transforms(
     transforms: str, transform_pairs: int, dataset: str, chosen: Sequence[tuple[str, str]] = ()
 ) -> tuple[list[str], int]:
-    """Transforms by commas, and how many pairs to move; "auto": two amounts of each on the demo dataset, none elsewhere.
+    """Comma-separated transforms, and how many pairs to transform; "auto": two amounts of each on the demo dataset, none elsewhere.
 
-    Where none of the `chosen` (backbone, weights) is trained, one amount of each: it shows how it works, and that is all it can.
+    Where none of the `chosen` (backbone, weights) is trained, one amount of each: untrained weights only show how it works.
     """
     if transforms != "auto":
         return list(chosen_transforms(transforms)), transform_pairs

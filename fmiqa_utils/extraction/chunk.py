@@ -19,7 +19,7 @@ from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.scorer import Scorer
 from fmiqa_utils.scores.shards import SCORE_COLUMNS
 
-REF_WINDOWS = 64  # reference windows whose features are kept at once: what bounds the memory for large images
+REF_WINDOWS = 64  # reference windows with features in memory at once: bounds the memory for large images
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def score_chunk(
     """Score one chunk: a function of the image files, the backbone and the settings, and of nothing else.
 
     A pair that cannot be scored has NaN in all its rows and an entry in `failures`; the table is never shorter.
-    `during` hears after every batch how many pairs are done; a pair some of whose windows are done counts in part.
+    `during` is called after every batch with the number of pairs done; a pair counts by the share of its windows.
     """
     reader = _Reader(chunk, scorer)
     names = list(chunk.pairs["pair_id"])
@@ -110,14 +110,14 @@ def _score_group(
 
 
 class _Reader:
-    """Decodes the images of a chunk in threads, and keeps account of what could not be read."""
+    """Decodes the images of a chunk in threads, and notes what could not be read."""
 
     def __init__(self, chunk: Chunk, scorer: Scorer) -> None:
         self.chunk, self.scorer = chunk, scorer
         self.paths = list(chunk.pairs["dist_path"])
         self.ref_path = str(chunk.pairs["ref_path"].iloc[0])
         self.images: dict[str, tuple[int, int, str]] = {}
-        self._names = {self.ref_path: [f"ref:{chunk.ref}"]}  # one file may stand under several
+        self._names = {self.ref_path: [f"ref:{chunk.ref}"]}  # one file may have several names
         for path, name in zip(self.paths, chunk.pairs["dist"], strict=True):
             self._names.setdefault(path, []).append(str(name))
         self.failed: dict[int, str] = {}
@@ -125,7 +125,7 @@ class _Reader:
         self._raw_ref: np.ndarray | None = None
 
     def reference(self) -> np.ndarray:
-        """The reference as it is compared: read, moved by the transform, made large enough if asked."""
+        """The reference as it is compared: read, transformed, made large enough if asked."""
         self._raw_ref = self._read(self.ref_path)
         ref, _ = apply_transform(self._raw_ref, self._raw_ref, self.chunk.transform)
         self._ref = fit_small(ref, self.scorer.settings.small_images, self.ref_path)
@@ -192,15 +192,15 @@ class _Reader:
 def _rows(chunk: Chunk, scorer: Scorer, means: np.ndarray, baselines: np.ndarray) -> pd.DataFrame:
     """The chunk's values as long rows, pair by pair."""
     b = scorer.backbone
-    own = [(b.name, b.weights, b.normalize, *c) for c in scorer.columns]
-    own += [("baseline", "none", "none", "image", name, "published") for name in scorer.settings.baselines]
+    labels = [(b.name, b.weights, b.normalize, *c) for c in scorer.columns]
+    labels += [("baseline", "none", "none", "image", name, "published") for name in scorer.settings.baselines]
     values = np.hstack([means, baselines])
     ids = chunk.pairs["pair_id"].to_numpy()
     table = pd.DataFrame(
-        own * len(ids), columns=["backbone", "weights", "normalize", "feature", "distance", "variant"]
+        labels * len(ids), columns=["backbone", "weights", "normalize", "feature", "distance", "variant"]
     )
     table.insert(0, "dataset", str(chunk.pairs["dataset"].iloc[0]))
-    table.insert(1, "pair_id", np.repeat(ids, len(own)))
+    table.insert(1, "pair_id", np.repeat(ids, len(labels)))
     table.insert(5, "transform", chunk.transform)
     table["value"] = values.ravel()
     return table[SCORE_COLUMNS]

@@ -68,11 +68,11 @@ def extract(
     verify: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Run:
-    """Score a dataset with one or more backbones and return the run; what is scored already is not scored again.
+    """Score a dataset with one or more backbones and return the run; pairs that are already scored are not scored again.
 
-    The words are those of `fmiqa extract`, names by commas: `dataset` a name from `fmiqa datasets` or csv:PATH (then `direction` says
+    The words are those of `fmiqa extract`, comma-separated names: `dataset` a name from `fmiqa datasets` or csv:PATH (then `direction` says
     whether "higher" or "lower" labels are better), `distances` also "all", `variants` also "both", `transforms` also "auto" (some on the
-    demo dataset). `run`: its name, the dataset's by default. `say` hears of pairs that cannot be scored. Raises InputError for what the
+    demo dataset). `run`: its name, the dataset's by default. `say` is called if pairs cannot be scored. Raises InputError for what the
     command refuses.
 
     >>> run = extract("csv:pairs.csv", "timm:resnet10t", "untrained", direction="higher", distances="cos")
@@ -91,15 +91,15 @@ def extract(
     pairs = load_pairs(dataset, root or None, labels=labels or None, direction=direction or None)
     name = run or default_run(dataset)
     chosen = choose(backbone, weights, dataset)
-    moves, moved_pairs = choose_transforms(transforms, transform_pairs, dataset, chosen)
+    transform_names, pair_count = choose_transforms(transforms, transform_pairs, dataset, chosen)
     with progress_bar("pairs") as update:
         extract_run(
             name,
             pairs,
             chosen,
             settings=settings,
-            transforms=moves,
-            transform_pairs=moved_pairs,
+            transforms=transform_names,
+            transform_pairs=pair_count,
             normalize=one_of(normalize, NORMALIZE, "normalization"),
             precision=one_of(precision, PRECISIONS, "precision"),
             device=device,
@@ -138,12 +138,12 @@ def extract_run(
     settings = Settings() if settings is None else settings
     if not isinstance(settings, Settings):
         raise InputError(
-            f"settings must be a Settings, such as Settings(distances=('l2',)), and not a {type(settings).__name__}."
+            f"settings must be a Settings, such as Settings(distances=('l2',)), not a {type(settings).__name__}."
         )
     check_run_name(name)
     if not chosen:
         raise InputError("no backbone is named: `fmiqa backbones` lists them.")
-    _look_before(pairs, settings.small_images, strict, say)
+    _look_ahead(pairs, settings.small_images, strict, say)
     folders, manifests = [], []
     for backbone, weights in chosen:
         progress(backbone, 0, 0, 0)  # loading takes seconds
@@ -176,16 +176,16 @@ def run_folder(
     """Where the shards of a dataset and a scorer are kept: scores/DATASET/BACKBONE_WEIGHTS_…-KEY."""
     b = scorer.backbone
     dataset = str(pairs["dataset"].iloc[0])
-    # Names of own tables recur, and one path may be written in several ways: the real path decides.
-    own_table = dataset.startswith("csv:")
-    place = [os.path.realpath(p) for p in pairs[["ref_path", "dist_path"]].iloc[0]] if own_table else []
-    key = digest(run_key(scorer), list(transforms), transform_pairs, *place)[:10]
+    # Several user tables may have one name, and one path several spellings: the real path decides.
+    is_user_table = dataset.startswith("csv:")
+    paths = [os.path.realpath(p) for p in pairs[["ref_path", "dist_path"]].iloc[0]] if is_user_table else []
+    key = digest(run_key(scorer), list(transforms), transform_pairs, *paths)[:10]
     name = plain("_".join((b.name, b.weights, b.normalize, b.precision)))
     return scores_root() / plain(dataset) / f"{name}-{key}"
 
 
-def _look_before(pairs: pd.DataFrame, small_images: str, strict: bool, say: Callable[[str], object]) -> None:
-    """Say what will fail before hours are spent. Raises InputError if every pair will, or any and `strict`."""
+def _look_ahead(pairs: pd.DataFrame, small_images: str, strict: bool, say: Callable[[str], object]) -> None:
+    """Say what will fail before hours are spent. Raises InputError if every pair will fail, or with `strict` any."""
     problems = glance(pairs, WINDOW if small_images == "error" else 0)
     if not problems:
         return
@@ -228,18 +228,18 @@ def score_pairs(
 ) -> dict[str, Any]:
     """Score all `pairs` into `folder`, going on where an earlier run stopped; returns the manifest.
 
-    `progress(done, total, failed)` counts pairs, those under way in this process in part. `engine`: who scores, this process with
-    `scorer` and `trials` by default. `strict` turns the first failure into InputError; `verify` hashes every image again instead of
+    `progress(done, total, failed)` counts pairs; in this process an unfinished pair counts in part. `engine`: what scores; by default this
+    process with `scorer` and `trials`. `strict` turns the first failure into InputError; `verify` hashes every image again instead of
     trusting its size and time. A second run on the same folder waits for the first.
 
-    The manifest is the one commit point: it names the shards and the pairs table, whose names say which bytes they were given for.
+    The manifest is the one commit point: it names the shards and the pairs table, and their names hold checksums.
     """
     chunks = plan(pairs, scorer, transforms, transform_pairs)
     total = sum(chunks.size(i) for i in range(len(chunks)))
     with sole_writer(folder, waiting=say):
         start, windows = time.time(), 0
         kept = Kept(chunks, folder, say, verify=verify)
-        found = len(kept.shards)
+        kept_before = len(kept.shards)
         progress(kept.pairs, total, 0)
         engine = engine or serial(
             scorer, trials, lambda pairs: progress(kept.pairs + pairs, total, kept.failed)
@@ -250,13 +250,17 @@ def score_pairs(
             kept.add(result)
             windows += result.windows
             progress(kept.pairs, total, kept.failed)
-        if found < len(chunks):
+        if kept_before < len(chunks):
             kept.settle()
         ordered = [kept.shards[key] for key in chunks.keys]
         facts = _manifest(pairs, scorer, transforms, ordered, kept.failed)
         manifest = _latest(folder, facts)
         if manifest is None:
-            effort = {"seconds": round(time.time() - start, 2), "windows": windows, "chunks_kept": found}
+            effort = {
+                "seconds": round(time.time() - start, 2),
+                "windows": windows,
+                "chunks_kept": kept_before,
+            }
             stages = {k: round(v, 2) for k, v in scorer.seconds.items()}
             name, table = pairs_bytes(pairs)
             write_atomically(folder / name, table)
@@ -267,12 +271,12 @@ def score_pairs(
 
 
 def _latest(folder: Path, facts: Mapping[str, object]) -> dict[str, Any] | None:
-    """The folder's manifest if it says the same of the same pairs and its table is whole; versions may have changed since."""
+    """The folder's manifest if it states the same facts and its pairs table is undamaged; versions may have changed since."""
     try:
         known = read_manifest(folder)
         read_manifest(folder, manifest_name(manifest_bytes(known)))
         read_pairs(folder, known)
-    except InputError:  # none yet, or a damaged one: it is written anew
+    except InputError:  # none yet, or a damaged one: it is written again
         return None
     written = json.loads(manifest_bytes(facts))
     same = all(known.get(n) == value for n, value in written.items() if n not in ("versions", "hardware"))

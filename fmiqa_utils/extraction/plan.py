@@ -15,27 +15,27 @@ from fmiqa_utils.extraction.chunk import Chunk
 from fmiqa_utils.extraction.scorer import Scorer
 from fmiqa_utils.keys import IDENTITY, chunk_key, scores_key
 
-BLOCK = 256  # chunks whose names are text at the same time
+BLOCK = 256  # chunks for which names are turned to text at the same time
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The chunks of a run in order. A chunk is made when it is asked for: a million pairs stay one table."""
+    """The chunks of a run in order. A `Chunk` is built on demand, so a million pairs stay one table."""
 
     pairs: pd.DataFrame
     keys: list[str]
-    places: list[tuple[str, str, np.ndarray]]  # ref, transform, rows of the pairs table
+    parts: list[tuple[str, str, np.ndarray]]  # ref, transform, rows of the pairs table
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def size(self, i: int) -> int:
         """Pairs of chunk number `i`."""
-        return len(self.places[i][2])
+        return len(self.parts[i][2])
 
     def chunk(self, i: int) -> Chunk:
         """Chunk number `i`."""
-        ref, transform, rows = self.places[i]
+        ref, transform, rows = self.parts[i]
         return Chunk(ref, transform, self.pairs.iloc[rows], self.keys[i])
 
 
@@ -48,15 +48,17 @@ def plan(
     """
     check_transforms(transforms)
     common = run_key(scorer)
-    places = []
+    parts = []
     for transform in transforms:
         rows = _spaced(len(pairs), 0 if transform == "none" else transform_pairs)
         codes, refs = pd.factorize(pairs["ref"].iloc[rows])
         groups = np.split(rows[np.argsort(codes, kind="stable")], np.bincount(codes).cumsum()[:-1])
-        places += [(str(ref), transform, own) for ref, own in zip(refs, groups, strict=True)]
-    names = _texts(pairs[IDENTITY], [rows for *_, rows in places])
-    keys = [chunk_key(common, transform, own) for (_, transform, _), own in zip(places, names, strict=True)]
-    return Plan(pairs, keys, places)
+        parts += [(str(ref), transform, group) for ref, group in zip(refs, groups, strict=True)]
+    texts = _texts(pairs[IDENTITY], [rows for *_, rows in parts])
+    keys = [
+        chunk_key(common, transform, names) for (_, transform, _), names in zip(parts, texts, strict=True)
+    ]
+    return Plan(pairs, keys, parts)
 
 
 def run_key(scorer: Scorer) -> str:
@@ -84,12 +86,12 @@ def _texts(names: pd.DataFrame, groups: list[np.ndarray]) -> Iterator[list[list[
 
 
 def evenly_spaced(table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """`count` rows of `table`, evenly spaced; all of them for 0 or where there are no more."""
+    """`count` rows of `table`, evenly spaced; all of them if `count` is 0 or not smaller than the table."""
     return table.iloc[_spaced(len(table), count)]
 
 
 def _spaced(total: int, count: int) -> np.ndarray:
-    """The places of `count` of `total` rows."""
+    """Indices of `count` evenly spaced rows out of `total`."""
     if not 0 < count < total:
         return np.arange(total)
     return np.linspace(0, total - 1, count).round().astype(int)

@@ -27,13 +27,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Python's and the packages' versions."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            packages[name] = "not installed"
+    return packages
 
 
 def commit() -> str:
@@ -42,7 +42,7 @@ def commit() -> str:
     if root is None or not (root / ".git").exists():
         return ""
     try:
-        words = [
+        command = [
             "git",
             "-C",
             str(root),
@@ -52,10 +52,10 @@ def commit() -> str:
             "--exclude=*",
             "--dirty= + changes",
         ]
-        found = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):  # no git here, or not for this user
         return ""
-    return found.stdout.strip()
+    return result.stdout.strip()
 
 
 def hardware(device: "torch.device") -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What of a plan is done already: shards found in the folder, scored since, or finished by another driver."""
+"""Which chunks of a plan are done: shards found in the folder, scored since, or finished by another driver."""
 
 import secrets
 import time
@@ -25,9 +25,9 @@ RELIST = 30.0  # s between looks at what other drivers have finished in an objec
 
 
 class _Shards:
-    """The shards in a folder, as they were last listed, and what an earlier run noted of those that it had read whole.
+    """The shards in a folder, as last listed, and what an earlier run noted of those that it had read completely.
 
-    `say` hears of damaged ones. `verify`: every image is hashed, whatever its size and time say.
+    `say` is called with a sentence for each damaged shard. `verify`: every image is hashed, whatever its size and time say.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], object], *, verify: bool) -> None:
@@ -51,7 +51,7 @@ class _Shards:
         return self.names.get(key[:16], [])
 
     def holds(self, chunk: Chunk, name: str, stamp: str) -> bool:
-        """True if shard `name` is whole, holds `chunk` without failures, and its images are still those that it was scored from.
+        """True if shard `name` is undamaged, holds `chunk` without failures, and its images have not changed since.
 
         `stamp`: `images_stamp` of the images as they are now, "" where one is missing.
         """
@@ -63,7 +63,7 @@ class _Shards:
         return is_done(chunk, shard, verify=self.verify)
 
     def note(self, stamps: Mapping[str, str]) -> None:
-        """Note the shards that are whole: {name: stamp of its images}."""
+        """Note the undamaged shards: {name: stamp of its images}."""
         verified = {
             n: Verified(*self.entries[n], stamp) for n, stamp in stamps.items() if stamp and n in self.entries
         }
@@ -84,15 +84,15 @@ class Kept:
         self.chunks, self.folder = chunks, folder
         self.shards: dict[str, str] = {}
         self.pairs = 0
-        self._there = _Shards(folder, say, verify=verify)
-        self._place = {key: i for i, key in enumerate(chunks.keys)}
+        self._stored = _Shards(folder, say, verify=verify)
+        self._index = {key: i for i, key in enumerate(chunks.keys)}
         self._stamps: dict[str, str] = {}  # name: stamp of its images
         self._failures: dict[str, int] = {}  # key: pairs
-        self._outdated: dict[str, set[str]] = {}  # key: names that are of no use, without a successor yet
-        self._stale: set[str] = set()  # those that have a successor
-        for i, found in enumerate(in_threads(self._found, range(len(chunks)), is_remote(folder))):
-            self._keep(i, found)
-        self._there.note(self._stamps)
+        self._outdated: dict[str, set[str]] = {}  # key: unusable shards that have no replacement yet
+        self._stale: set[str] = set()  # shards that have a replacement
+        for i, shard in enumerate(in_threads(self._done_shard, range(len(chunks)), is_remote(folder))):
+            self._keep(i, shard)
+        self._stored.note(self._stamps)
 
     @property
     def failed(self) -> int:
@@ -100,60 +100,60 @@ class Kept:
         return sum(self._failures.values())
 
     def to_do(self) -> Iterator[Chunk]:
-        """The chunks that are not done. In an object store, where several drivers may share the work, each begins at a place of its own
-        and takes over what another has finished meanwhile."""
+        """The chunks that are not done. In an object store, where several drivers may share the work, each begins at a random
+        chunk and takes over what another has finished meanwhile."""
         todo = [i for i, key in enumerate(self.chunks.keys) if key not in self.shards]
         if is_remote(self.folder) and todo:
             first = secrets.randbelow(len(todo))
             todo = todo[first:] + todo[:first]
         for i in todo:
-            if is_remote(self.folder) and time.monotonic() > self._there.due:
-                self._there.look()
+            if is_remote(self.folder) and time.monotonic() > self._stored.due:
+                self._stored.look()
             key = self.chunks.keys[i]
-            news = set(self._there.of(key)) - self._outdated.get(key, set())
-            if news and (found := self._found(i)):
-                self._keep(i, found)
+            unseen = set(self._stored.of(key)) - self._outdated.get(key, set())
+            if unseen and (shard := self._done_shard(i)):
+                self._keep(i, shard)
             else:
                 yield self.chunks.chunk(i)
 
     def add(self, done: Done) -> None:
-        """A chunk that was scored."""
+        """Take in a chunk that was scored."""
         if done.failures:
             self._failures[done.key] = len(done.failures)
         self._stale |= self._outdated.pop(done.key, set())
-        self._keep(self._place[done.key], (done.shard, "" if done.failures else done.images))
+        self._keep(self._index[done.key], (done.shard, "" if done.failures else done.images))
 
     def settle(self) -> None:
-        """Before the manifest: what failed here and another driver could score is taken over; a note says which shards are whole."""
-        self._there.look()
+        """Before the manifest: take over what failed here but another driver could score, and note the undamaged shards."""
+        self._stored.look()
         for key in list(self._failures) if is_remote(self.folder) else ():
-            if found := self._found(self._place[key]):
+            if shard := self._done_shard(self._index[key]):
                 del self._failures[key]
-                self._keep(self._place[key], found)
-        self._there.note(self._stamps)
+                self._keep(self._index[key], shard)
+        self._stored.note(self._stamps)
 
     def clean(self, in_use: Callable[[], set[str]]) -> None:
-        """After the manifest: shards that have a successor go, unless a saved run holds them (`in_use`, asked only where it matters)."""
+        """After the manifest: remove replaced shards, unless a saved run holds them (`in_use`, called only if there are any)."""
         stale = self._stale - set(self.shards.values()) if is_writable(self.folder) else set()
         for name in stale - in_use() if stale else ():
             remove(self.folder / name)
 
-    def _keep(self, i: int, found: tuple[str, str] | None) -> None:
-        if found is not None:
-            key, (name, stamp) = self.chunks.keys[i], found
+    def _keep(self, i: int, shard: tuple[str, str] | None) -> None:
+        if shard is not None:
+            key, (name, stamp) = self.chunks.keys[i], shard
             self.pairs += 0 if key in self.shards else self.chunks.size(i)
             self.shards[key], self._stamps[name] = name, stamp
 
-    def _found(self, i: int) -> tuple[str, str] | None:
-        """(shard, stamp of its images) if chunk number `i` is done; others of its key stay until the manifest names this one."""
+    def _done_shard(self, i: int) -> tuple[str, str] | None:
+        """(shard, stamp of its images) if chunk number `i` is done; other shards of its key stay until the manifest names this one."""
         key = self.chunks.keys[i]
-        names = self._there.of(key)
+        names = self._stored.of(key)
         if not names:
             return None
         chunk = self.chunks.chunk(i)
         stamp = _stamp_now(chunk)
         for name in names:
-            if self._there.holds(chunk, name, stamp):
+            if self._stored.holds(chunk, name, stamp):
                 self._stale |= set(names) - {name}
                 return name, stamp
         self._outdated[key] = set(names)
@@ -161,7 +161,7 @@ class Kept:
 
 
 def is_done(chunk: Chunk, shard: bytes | None, *, verify: bool = False) -> bool:
-    """True if `shard` holds this chunk without failures, and its images are the ones it was scored from."""
+    """True if `shard` holds this chunk without failures, and its images are those that it was scored from."""
     if shard is None:
         return False
     facts = facts_of(shard)
@@ -186,7 +186,7 @@ def _stamp_now(chunk: Chunk) -> str:
 
 
 def _unchanged(path: str, known: tuple[int, int, str] | None, verify: bool) -> bool:
-    """Size and time settle it at once unless `verify`; after a copy or a rebuild the content decides."""
+    """True if size and time are the same, unless `verify`; otherwise the size and content decide."""
     if known is None or not Path(path).is_file():
         return False
     facts = file_facts(path)

@@ -21,7 +21,7 @@ Column = tuple[str, str, str]  # feature, distance, variant
 
 @dataclass(frozen=True)
 class Settings:
-    """What changes a number, beside the backbone and the images."""
+    """What changes a number, besides the backbone and the images."""
 
     distances: tuple[str, ...] = USUAL_DISTANCES
     variants: tuple[str, ...] = ("published",)

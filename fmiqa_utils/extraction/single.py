@@ -28,8 +28,10 @@ def find_files(ref: Path, dist: Path) -> list[tuple[Path, Path]]:
         return [(ref, dist)]
     names = [{p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES} for folder in (ref, dist)]
     if names[0] != names[1]:
-        lonely = sorted(names[0] ^ names[1])
-        raise InputError(f"{len(lonely)} file names are in only one of the folders: {', '.join(lonely[:5])}.")
+        unmatched = sorted(names[0] ^ names[1])
+        raise InputError(
+            f"{len(unmatched)} file names are in only one of the folders: {', '.join(unmatched[:5])}."
+        )
     if not names[0]:
         raise InputError(f"{ref} holds no image.")
     return [(ref / readable(name), dist / name) for name in sorted(names[0])]
@@ -40,7 +42,7 @@ def score_files(
 ) -> Iterator[dict[str, object]]:
     """One JSON-able object per (reference, distorted) pair, as `fmiqa score --json` prints it.
 
-    "score" holds each distance's joint value (null where the form has none), "per_layer" its layer curve. Raises InputError for the
+    "score" holds each distance's joint value (null if the form has none), "per_layer" its layer curve. Raises InputError for the
     first pair that cannot be scored.
     """
     for ref, dist in files:
@@ -79,7 +81,7 @@ def _nested(values: pd.Series, names: tuple[str, ...]) -> dict[str, dict[str, ob
     score: dict[str, object] = {}
     per_layer: dict[str, object] = {}
     for name in names:
-        own = values.loc[name]
-        score[name] = float(own["joint"]) if "joint" in own.index else None
-        per_layer[name] = [float(v) for feature, v in own.items() if str(feature).isdigit()]
+        of_distance = values.loc[name]
+        score[name] = float(of_distance["joint"]) if "joint" in of_distance.index else None
+        per_layer[name] = [float(v) for feature, v in of_distance.items() if str(feature).isdigit()]
     return {"score": score, "per_layer": per_layer}

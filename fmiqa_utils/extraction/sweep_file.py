@@ -1,4 +1,4 @@
-"""Reading a sweep's YAML file: names and lists of names, and nothing else that YAML can say."""
+"""Reading a sweep's YAML file: names and lists of names, and nothing else that YAML allows."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -14,7 +14,7 @@ DEEPEST = 2  # a mapping of lists
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what a list of names has no need of: tags, references to what stands elsewhere, depth, a name given twice."""
+    """YAML for names and lists of names only: no tags, no references, no deeper nesting, no name twice."""
 
     depth = 0
 
@@ -44,16 +44,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """The names and values of a YAML file, as they stand there.
+    """The names and values of a YAML file, unchanged.
 
-    Raises InputError for a file that is missing, forbidden, no regular file, larger than `MAX_BYTES` or not UTF-8, and for one that is no
+    Raises InputError for a file that is missing, forbidden, not regular, larger than `MAX_BYTES` or not UTF-8, and for one that is not a
     mapping or holds tags, references, a name twice or lists in lists.
     """
     with open_regular(path, "a sweep's file", MAX_BYTES) as file:
         data = file.read(MAX_BYTES + 1)
     try:
         text = data.decode("utf-8-sig")
-        content = yaml.load(text, _Loader)  # a SafeLoader that takes less
+        content = yaml.load(text, _Loader)  # a SafeLoader that accepts less
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not text in UTF-8 (byte {data[error.start]:#04x} at {error.start}): save it again as UTF-8."
@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         raise InputError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path} cannot be read as YAML: {_reason(error)}.") from error
-    except (ValueError, OverflowError, RecursionError) as error:  # a date or number that there is not
+    except (ValueError, OverflowError, RecursionError) as error:  # an impossible date or number
         raise InputError(f"{path} holds a value that cannot be read: {first_line(error)}.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold names and values, such as datasets: [live, tid2013].")

@@ -1,18 +1,18 @@
-"""CSV files for people: a spreadsheet that opens one runs nothing that a name holds."""
+"""CSV files for people, safe to open in a spreadsheet: no cell is run as a formula."""
 
 import pandas as pd
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # with which a cell begins that a spreadsheet would run
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a cell that a spreadsheet would run
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """`table` as CSV without its index: a text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """`table` as CSV without its index; text that a spreadsheet would take for a formula gets a leading apostrophe.
 
-    Numbers stay, also negative ones that are kept as text. Columns' names count as texts.
+    Numbers stay as they are, also negative numbers kept as text. Column names are treated as text.
     """
     shown = table.rename(columns=lambda name: _harmless(str(name)))
-    texts = [i for i, kind in enumerate(shown.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
-    for i in texts:
+    text_columns = [i for i, kind in enumerate(shown.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    for i in text_columns:
         shown.isetitem(i, [_harmless(value) for value in shown.iloc[:, i]])
     return str(shown.to_csv(index=False))
 
@@ -30,4 +30,4 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return text[0] not in FORMULA[4:]
+    return text[0] not in FORMULA[4:]  # float() also takes a leading tab or line break

@@ -24,7 +24,7 @@ def open_regular(path: str | Path, what: str, most: int) -> BufferedReader:
     """The file at `path`, open for reading bytes.
 
     `what`: what it should be ("an image"), for the message; `most`: bytes that it may have on disk. Raises InputError
-    where it is missing, forbidden, larger, or no regular file. It never waits.
+    if it is missing, forbidden, larger, or not a regular file. It never waits.
     """
     try:
         _refuse(os.stat(path), path, what, most)  # before it is opened: opening a device may do something
@@ -47,13 +47,13 @@ def check_regular(path: str | Path, what: str, most: int) -> None:
 
 
 def why_unread(path: str | Path, error: OSError | ValueError) -> str:
-    """One sentence for a file that the system does not give out."""
+    """One sentence on why the system could not read a file."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"{path} does not exist."
     if isinstance(error, PermissionError):
         return f"{path} may not be read: give this user read permission on it and on its folder."
     if isinstance(error, UnicodeEncodeError):
-        return f"{path} cannot be named here, where names on disk are read as {error.encoding}: set PYTHONUTF8=1."
+        return f"{path} cannot be read, because names on disk are read as {error.encoding} here: set PYTHONUTF8=1."
     reason = (error.strerror or error) if isinstance(error, OSError) else error
     return f"{path} cannot be read: {reason}."
 
@@ -64,6 +64,6 @@ def _refuse(facts: os.stat_result, path: str | Path, what: str, most: int) -> No
             raise InputError(f"{path} is {kind}, not {what}: name a regular file.")
     if facts.st_size > most:
         raise InputError(
-            f"{path} has {facts.st_size / 2**20:,.0f} MiB, and {what} may have {most / 2**20:,.0f} MiB: "
-            f"it is not read."
+            f"{path} has {facts.st_size / 2**20:,.0f} MiB, and {what} may have at most {most / 2**20:,.0f} MiB: "
+            f"name a smaller file."
         )

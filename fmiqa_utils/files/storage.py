@@ -19,7 +19,7 @@ TEMPORARY = ".writing-"
 REQUESTS = 16  # under way at once to an object store
 UMASK = os.umask(0o022)
 os.umask(UMASK)  # there is no other way to read it
-BLOCK = 1024  # items handed to the threads at once: what bounds the memory for a million
+BLOCK = 1024  # items handed to the threads at once: bounds the memory for a million items
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,11 +35,11 @@ class Entry(NamedTuple):
 def open_path(text: str | Path) -> Path:
     """A path of this machine, or of an object store for an address such as s3://bucket/folder.
 
-    Raises InputError for an address whose package is not installed.
+    Raises InputError if the package for such an address is not installed.
     """
-    kind, _, place = str(text).rpartition("://")
-    if kind in ("", "file", "local"):
-        return Path(place)
+    scheme, _, local = str(text).rpartition("://")
+    if scheme in ("", "file", "local"):
+        return Path(local)
     from upath import UPath
 
     try:
@@ -58,7 +58,7 @@ def is_remote(path: Path) -> bool:
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
-    """`data` at `path`, whole or not at all. Raises InputError when the disk is full or the place cannot be written."""
+    """`data` at `path`, whole or not at all. Raises InputError if the disk is full or the folder cannot be written."""
     if is_remote(path):
         with_reason(path, "written", lambda: path.write_bytes(data))
         return path
@@ -69,7 +69,7 @@ def write_atomically(path: Path, data: bytes) -> Path:
         raise InputError(f"{path.parent} cannot be written: {error.strerror}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
+            os.fchmod(handle, 0o666 & ~UMASK)  # mkstemp's files can be read by their owner only
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -91,14 +91,14 @@ def write_atomically(path: Path, data: bytes) -> Path:
 
 
 def is_writable(folder: Path) -> bool:
-    """False for a folder on a disk that is mounted to be read, or of another user; an object store says so when it is written."""
+    """False for a folder on a read-only disk or of another user; True for an object store, which refuses only when written to."""
     return is_remote(folder) or os.access(
         folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids
     )
 
 
 def check_room(folder: Path, what: str, room: int = 2**24) -> None:
-    """Raises InputError unless `room` bytes can be written into `folder`, which is made where it is not there."""
+    """Raises InputError unless `room` bytes can be written into `folder`, which is made if it is missing."""
     trial = folder / f"{TEMPORARY}trial-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def remove(path: Path) -> None:
-    """Delete the file; another driver may have been quicker."""
+    """Delete the file; nothing happens if another driver has deleted it already."""
     if is_remote(path):
         with_reason(path, "removed", lambda: path.unlink(missing_ok=True))
     else:
@@ -128,8 +128,8 @@ def remove(path: Path) -> None:
 
 def listing(folder: Path) -> dict[str, Entry]:
     """The files in `folder` by name, in the order of their names; {} where there is no folder. One listing, not one request per file."""
-    found = _remote_listing(folder) if is_remote(folder) else _local_listing(folder)
-    return dict(sorted(found))
+    entries = _remote_listing(folder) if is_remote(folder) else _local_listing(folder)
+    return dict(sorted(entries))
 
 
 def in_threads(act: Callable[[T], R], items: Iterable[T], remote: bool) -> Iterator[R]:
@@ -140,17 +140,19 @@ def in_threads(act: Callable[[T], R], items: Iterable[T], remote: bool) -> Itera
 
 
 def _in_blocks(act: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    left = iter(items)
+    remaining = iter(items)
     with ThreadPoolExecutor(REQUESTS) as pool:
-        while block := list(islice(left, BLOCK)):
+        while block := list(islice(remaining, BLOCK)):
             yield from pool.map(act, block)
 
 
 def with_reason(path: Path, verb: str, act: Callable[[], R]) -> R:
-    """`act()` on an object store; whatever its package raises becomes one sentence. What is not there to be read passes."""
+    """`act()` on an object store; whatever its package raises becomes one sentence, except that a missing file stays
+    FileNotFoundError unless it was to be written.
+    """
     try:
         return act()
-    except Exception as error:  # every store has exceptions of its own
+    except Exception as error:  # every store has its own exceptions
         if isinstance(error, FileNotFoundError) and verb != "written":
             raise
         raise InputError(
@@ -161,11 +163,11 @@ def with_reason(path: Path, verb: str, act: Callable[[], R]) -> R:
 
 def _local_listing(folder: Path) -> Iterator[tuple[str, Entry]]:
     try:
-        with os.scandir(folder) as places:
-            for place in places:
-                if place.is_file():
-                    stat = place.stat()
-                    yield place.name, Entry(stat.st_size, str(stat.st_mtime_ns))
+        with os.scandir(folder) as items:
+            for item in items:
+                if item.is_file():
+                    stat = item.stat()
+                    yield item.name, Entry(stat.st_size, str(stat.st_mtime_ns))
     except (FileNotFoundError, NotADirectoryError):
         return
 

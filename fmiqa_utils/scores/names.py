@@ -8,7 +8,7 @@ import pandas as pd
 from fmiqa_utils.distances.table import measure_name
 from fmiqa_utils.scores.runs import short_name
 
-GROUP = ["backbone", "weights", "normalize"]  # a series: what is compared within itself alone
+GROUP = ["backbone", "weights", "normalize"]  # a series: values are compared only within one
 Key = tuple[str, str, str]  # the values of GROUP
 FEATURES = {"joint": "all layers", "embedding": "embedding", "image": "image"}
 FORMS = {"published": "published", "corrected": "corrected", "both": "both forms"}
@@ -35,7 +35,7 @@ def key_of(row: Iterable[object]) -> Key:
 
 
 def series_names(table: pd.DataFrame) -> dict[Key, str]:
-    """Key of every series of `table` → its name in print, no two alike.
+    """Key of every series of `table` → its name in print, all different.
 
     "vit_tiny_patch16_224", and where the table holds several of them its weights or its normalization:
     "vit_tiny_patch16_224 · untrained · mean/std". A name over `LONGEST` characters loses its middle.
@@ -57,7 +57,7 @@ def series_names(table: pd.DataFrame) -> dict[Key, str]:
 
 
 def series_labels(table: pd.DataFrame, names: dict[Key, str] | None = None) -> list[str]:
-    """The series' name of every row of `table`, "" for baselines and LoDa; `names`: of a larger table, `series_names`."""
+    """The series' name of every row of `table`, "" for baselines and LoDa; `names`: `series_names` of a larger table."""
     names = series_names(table) if names is None else names
     return [names.get(key_of(row), "") for row in table[GROUP].itertuples(index=False, name=None)]
 
@@ -92,7 +92,7 @@ def row_names(table: pd.DataFrame, names: dict[Key, str] | None = None) -> list[
 
 
 def shortened(name: str, longest: int = LONGEST) -> str:
-    """`name` without its middle where it is too long for a figure; its end tells models apart as much as its start."""
+    """`name` without its middle where it is too long for a figure; models differ in the end of their names as much as in the start."""
     if len(name) <= longest:
         return name
     half = (longest - 1) // 2

@@ -1,4 +1,4 @@
-"""The runs that are there, by name: what a name may be, which score folders it stands for. Read without opening a table."""
+"""The names of runs: which names are allowed, which runs there are, and their score folders. No table is opened."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from fmiqa_utils.errors import InputError, near
 from fmiqa_utils.files.storage import listing, read_whole, write_atomically
 from fmiqa_utils.paths import reports_root, scores_root
 
-PINNED = "FMIQA_RUN"  # names a run's record that counts instead of the saved one: a report reads one state of its run
+PINNED = "FMIQA_RUN"  # path of a record to use instead of the saved one of its run: a report reads one state of its run
 LONGEST = 120  # bytes of a run's name: it becomes part of file names
 _UNFIT = re.compile(r"[^\w.#@+=-]")
 
@@ -26,22 +26,22 @@ class Part(NamedTuple):
 def check_run_name(name: str) -> str:
     """`name` if it can be a run's: letters, digits and . _ - # @ + =, not beginning with a dot or a dash.
 
-    Raises InputError with a name that would do, and for one that was read in a locale without its letters.
+    Raises InputError, which suggests a name; also for a name that is not UTF-8.
     """
     readable(name)
     if name and not _UNFIT.search(name) and name[0] not in ".-" and len(name.encode()) <= LONGEST:
         return name
     if len(name.encode()) > LONGEST:
         raise InputError(
-            f"the run's name {name[:20]}… has {len(name.encode())} bytes: {LONGEST} are the most."
+            f"the run's name {name[:20]}… has {len(name.encode())} bytes; at most {LONGEST} are allowed."
         )
-    better = plain(name)
-    way_out = f"use {better}" if better.strip("-") else "use letters, digits, dots and dashes"
-    raise InputError(f"{name!r} cannot be the name of a run, for it becomes the name of a folder: {way_out}.")
+    suggestion = plain(name)
+    way_out = f"use {suggestion}" if suggestion.strip("-") else "use letters, digits, dots and dashes"
+    raise InputError(f"{name!r} cannot be the name of a run, because a folder gets that name: {way_out}.")
 
 
 def plain(name: str) -> str:
-    """`name` with what cannot stand in a run's name replaced by dashes."""
+    """`name` with dashes in place of characters that a run's name cannot have."""
     return _UNFIT.sub("-", name).lstrip(".-")[:LONGEST]
 
 
@@ -59,7 +59,7 @@ def known_runs() -> list[str]:
 
 
 def run_index(name: str) -> Path:
-    """The record that says which score folders make up run `name`; inside a report the report's own copy of it."""
+    """The record that says which score folders make up run `name`; inside a report, the copy that the report made of it."""
     pinned = os.environ.get(PINNED, "")
     if pinned and Path(pinned).stem == name:
         return Path(pinned)
@@ -84,13 +84,13 @@ def save_parts(name: str, parts: list[Part]) -> Path:
         "manifests": [p.manifest for p in parts],
     }
     data = json.dumps(content, indent=1).encode()
-    for record in dict.fromkeys((saved_record(name), run_index(name))):  # in a report also its own copy
-        if not _says(record, data):
+    for record in dict.fromkeys((saved_record(name), run_index(name))):  # in a report also the report's copy
+        if not _has_content(record, data):
             write_atomically(record, data)
     return saved_record(name)
 
 
-def _says(record: Path, data: bytes) -> bool:
+def _has_content(record: Path, data: bytes) -> bool:
     try:
         return read_whole(record) == data
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def _says(record: Path, data: bytes) -> bool:
 
 
 def shards_in_use(folder: Path) -> set[str]:
-    """The shards of `folder` that a saved run holds, or a report that was begun here; all of them where that cannot be known."""
+    """The shards of `folder` that a saved run or a report that was begun here holds; all of them if that cannot be known."""
     records = {scores_root() / "runs" / f"{name}.json" for name in known_runs()}
     held: set[str] = set()
     for record in sorted(records | set(reports_root().glob("*/run/*.json"))):
@@ -107,7 +107,7 @@ def shards_in_use(folder: Path) -> set[str]:
                 if part.folder == folder:
                     held |= set(json.loads(read_whole(part.folder / part.manifest))["shards"])
         except (InputError, FileNotFoundError, ValueError, KeyError, TypeError):
-            return set(listing(folder))  # a damaged record: it may be mended, and then wants its shards
+            return set(listing(folder))  # a damaged record: it may be mended, and then needs its shards
     return held
 
 
@@ -115,7 +115,7 @@ def _parts(record: Path, name: str) -> list[Part]:
     try:
         content = json.loads(read_whole(record))
         folders = [scores_root() / f for f in content["scores"]]
-        # Of a run saved before runs held theirs.
+        # The record of an older version names no manifests.
         manifests = content.get("manifests") or ["manifest.json"] * len(folders)
         return [Part(f, str(m)) for f, m in zip(folders, manifests, strict=True)]
     except FileNotFoundError:
@@ -127,9 +127,9 @@ def _parts(record: Path, name: str) -> list[Part]:
 
 
 def unknown_run(name: str) -> InputError:
-    """The sentence for a run that is not there."""
+    """The error for a run that is not there."""
     known = known_runs()
-    hint = near(name, known) if known else "none is there yet."
+    hint = near(name, known) if known else "no run is saved yet."
     return InputError(
         f"there is no run called {name!r} ({hint}) Extract it first: notebook 01_extract or `fmiqa extract --run {name}`."
     )

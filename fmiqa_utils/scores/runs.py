@@ -54,12 +54,12 @@ class Run:
 
     @property
     def warning(self) -> str:
-        """The full sentence that no reader may miss: untrained weights; "" where all weights are trained."""
+        """The full sentence on untrained weights, which no reader may miss; "" if all weights are trained."""
         return UNTRAINED_NOTE if self.tag else ""
 
     @property
     def tag(self) -> str:
-        """`warning` in two words, for captions and findings: "untrained weights", with the backbones where others are trained."""
+        """`warning` in two words, for captions and findings: "untrained weights", with the backbones' names if others are trained."""
         untrained = [short_name(m["backbone"]) for m in self.manifests if m["weights"] == "untrained"]
         if not untrained:
             return ""
@@ -67,7 +67,7 @@ class Run:
         return UNTRAINED_TAG if len(untrained) == len(self.manifests) else f"{UNTRAINED_TAG}: {names}"
 
     def summary(self) -> dict[str, str]:
-        """What the run holds, fact by fact: dataset, pairs, models, measures, failures, and a warning for untrained weights."""
+        """What the run holds: dataset, pairs, models, measures, failures, and a warning for untrained weights."""
         kind, failed = self.pairs["label_kind"].iloc[0], self.failures["pair_id"].nunique()
         models = [f"{m['backbone']} ({m['weights']}, normalize={m['normalize']})" for m in self.manifests]
         settings = self.manifests[0]["settings"]
@@ -90,9 +90,9 @@ class Run:
 
 
 def save_run(name: str, folders: Sequence[Path], manifests: Sequence[dict[str, Any]] | None = None) -> Path:
-    """Remember which score folders make up run `name`, with the manifests that they have now or had when they were scored."""
-    held = manifests or [read_manifest(f) for f in folders]
-    parts = [Part(f, manifest_name(manifest_bytes(m))) for f, m in zip(folders, held, strict=True)]
+    """Remember which score folders make up run `name`, with `manifests`, or those that they have now."""
+    current = manifests or [read_manifest(f) for f in folders]
+    parts = [Part(f, manifest_name(manifest_bytes(m))) for f, m in zip(folders, current, strict=True)]
     return save_parts(name, parts)
 
 
@@ -138,7 +138,7 @@ def run_backbones(name: str) -> list[str]:
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Score tables below one another; baselines, which stand beside every backbone, once. Categoricals stay categoricals."""
+    """Score tables below one another; baselines, which every backbone's table has, once. Categoricals stay categoricals."""
     kept: list[pd.DataFrame] = []
     baselines: list[pd.DataFrame] = []
     for table in tables:
@@ -156,10 +156,10 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
         )
     rows = pd.DataFrame(columns)
     image = (rows["feature"] == "image").to_numpy()
-    if baselines:  # a pair that failed beside one backbone may have its value beside another
-        full = rows[image].sort_values("value", kind="stable", na_position="last")
-        again = full.drop(columns="value").duplicated()
-        rows = rows.drop(index=again.index[again]).reset_index(drop=True)
+    if baselines:  # a pair that failed with one backbone may have its baselines with another
+        baseline_rows = rows[image].sort_values("value", kind="stable", na_position="last")
+        repeated = baseline_rows.drop(columns="value").duplicated()
+        rows = rows.drop(index=repeated.index[repeated]).reset_index(drop=True)
     return rows
 
 

@@ -1,7 +1,7 @@
 """The score table on disk: one Parquet shard per chunk, named by its key and its checksum, and a manifest beside them.
 
-A shard's name is `REF_KEY_SHA.parquet`: KEY covers everything that changes a number, SHA the shard's own bytes, so
-that what has a shard's name is whole or is known not to be. A run folder may lie in an object store (`storage`).
+A shard's name is `REF_KEY_SHA.parquet`: KEY covers everything that changes a number, SHA the shard's bytes, so
+that a reader can detect damage from the name. A run folder may lie in an object store (`storage`).
 """
 
 import hashlib
@@ -46,12 +46,12 @@ SCORE_COLUMNS = [
 FAILURE_COLUMNS = ["pair_id", "transform", "file", "reason"]
 MANIFEST = "manifest.json"
 SUFFIX = ".parquet"
-PAIRS = "pairs.table"  # Parquet; not named .parquet, for a glob over shards must not find it; of manifests that name no other
+PAIRS = "pairs.table"  # Parquet, but not named .parquet: a glob over shards must not find it; used if the manifest names no other
 VERIFIED = "verified.table"
 
 
 class Verified(NamedTuple):
-    """A shard as it was when it was read whole, and its images as they were then."""
+    """The state of a shard when all of it was read, and of its images at that time."""
 
     size: int
     stamp: str
@@ -91,15 +91,15 @@ def write_shard(folder: Path, ref: str, key: str, data: bytes) -> Path:
 
 def find_shards(names: Iterable[str]) -> dict[str, list[str]]:
     """{first 16 digits of the key: the shards of that key} among the `names` of a folder; more than one where scoring was repeated."""
-    found: dict[str, list[str]] = {}
+    shards: dict[str, list[str]] = {}
     for name in sorted(names):
         if name.endswith(SUFFIX) and name.count("_") >= 2:
-            found.setdefault(name.rsplit("_", 2)[1], []).append(name)
-    return found
+            shards.setdefault(name.rsplit("_", 2)[1], []).append(name)
+    return shards
 
 
 def read_shard(path: Path) -> bytes | None:
-    """A shard's bytes; None where there is no such file, or where they are not those its name was given for."""
+    """A shard's bytes; None if there is no such file, or if they do not match the checksum in its name."""
     try:
         data = read_whole(path)
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def read_shard(path: Path) -> bytes | None:
 
 
 def facts_of(shard: bytes) -> dict[str, Any]:
-    """What `shard_bytes` was given as facts."""
+    """The facts that were given to `shard_bytes`."""
     return dict(json.loads(pq.read_schema(pa.BufferReader(shard)).metadata[b"fmiqa"]))
 
 
@@ -118,7 +118,7 @@ def images_stamp(images: Mapping[str, Sequence[object]]) -> str:
 
 
 def read_scores(
-    run: Path | str,
+    folder: Path | str,
     distances: Iterable[str] | None = None,
     features: Iterable[int | str] | None = None,
     *,
@@ -130,57 +130,57 @@ def read_scores(
     the folder's latest by default.
     Raises InputError for a folder without a manifest and for a damaged shard.
     """
-    run = open_path(run)
+    folder = open_path(folder)
     filters = [
         (column, "in", [str(v) for v in wanted])
         for column, wanted in (("distance", distances), ("feature", features))
         if wanted is not None
     ]
     collected = _Collected()
-    for data in _whole_shards(run, (manifest or read_manifest(run))["shards"]):
+    for data in _whole_shards(folder, (manifest or read_manifest(folder))["shards"]):
         collected.add(pq.read_table(pa.BufferReader(data), filters=filters or None))
     return collected.frame()
 
 
-def _whole_shards(run: Path, names: list[str]) -> Iterator[bytes]:
+def _whole_shards(folder: Path, names: list[str]) -> Iterator[bytes]:
     """The bytes of the shards called `names`, in order. Raises InputError for a missing or damaged one."""
     for name, data in zip(
-        names, in_threads(read_shard, (run / n for n in names), is_remote(run)), strict=True
+        names, in_threads(read_shard, (folder / n for n in names), is_remote(folder)), strict=True
     ):
         if data is None:
             raise InputError(
-                f"{name} in {run.name} is missing or damaged: run the same extraction again to mend it."
+                f"{name} in {folder.name} is missing or damaged: run the same extraction again to mend it."
             )
         yield data
 
 
 class _Collected:
-    """Rows of many shards: every name is kept once, a row holds small numbers that stand for names."""
+    """Rows of many shards: every name is kept once, and a row holds the small numbers (codes) of its names."""
 
     def __init__(self) -> None:
-        self.places: dict[str, dict[str, int]] = {c: {} for c in SCORE_COLUMNS if c != "value"}
-        self.codes: dict[str, list[np.ndarray]] = {c: [] for c in self.places}
+        self.names: dict[str, dict[str, int]] = {c: {} for c in SCORE_COLUMNS if c != "value"}  # {name: code}
+        self.codes: dict[str, list[np.ndarray]] = {c: [] for c in self.names}
         self.values: list[np.ndarray] = []
 
     def add(self, table: pa.Table) -> None:
-        """The rows of one shard, whose columns are dictionary-encoded."""
-        for column, places in self.places.items():
+        """Add the rows of one shard; its columns are dictionary-encoded."""
+        for column, names in self.names.items():
             array = table[column].combine_chunks()
-            known = array.dictionary.to_pylist()
-            own = np.array([places.setdefault(name, len(places)) for name in known], np.int32)
-            codes = own[array.indices.to_numpy()] if len(array) else np.empty(0, np.int32)
-            # No larger than need be.
-            self.codes[column].append(codes.astype(np.min_scalar_type(-len(places))))
+            shard_names = array.dictionary.to_pylist()
+            code_of = np.array([names.setdefault(name, len(names)) for name in shard_names], np.int32)
+            codes = code_of[array.indices.to_numpy()] if len(array) else np.empty(0, np.int32)
+            # The smallest type that is large enough.
+            self.codes[column].append(codes.astype(np.min_scalar_type(-len(names))))
         self.values.append(table["value"].to_numpy())
 
     def frame(self) -> pd.DataFrame:
         """Everything added, in order."""
         columns: dict[str, object] = {}
-        for column, places in self.places.items():
-            names = [_feature(n) for n in places] if column == "feature" else list(places)
+        for column, names in self.names.items():
+            values = [_feature(n) for n in names] if column == "feature" else list(names)
             parts = self.codes.pop(column)
             codes = np.concatenate(parts) if parts else np.empty(0, np.int16)
-            columns[column] = pd.Categorical.from_codes(codes, pd.Index(names, dtype=object))
+            columns[column] = pd.Categorical.from_codes(codes, pd.Index(values, dtype=object))
         columns["value"] = np.concatenate(self.values) if self.values else np.empty(0)
         return pd.DataFrame(columns, copy=False)[SCORE_COLUMNS]
 
@@ -189,31 +189,31 @@ def _feature(name: str) -> int | str:
     return int(name) if name.isdigit() else name
 
 
-def read_failures(run: Path | str, manifest: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def read_failures(folder: Path | str, manifest: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """The pairs that could not be scored, with the reason: FAILURE_COLUMNS. Raises InputError for a damaged shard."""
-    run, rows = open_path(run), []
-    manifest = manifest or read_manifest(run)
+    folder, rows = open_path(folder), []
+    manifest = manifest or read_manifest(folder)
     names = manifest["shards"] if manifest["failures"] else []  # nothing to look for in a million pairs
-    for data in _whole_shards(run, names):
+    for data in _whole_shards(folder, names):
         rows += facts_of(data)["failures"]
     return pd.DataFrame(rows, columns=FAILURE_COLUMNS)
 
 
-def read_manifest(run: Path | str, name: str = MANIFEST) -> dict[str, Any]:
+def read_manifest(folder: Path | str, name: str = MANIFEST) -> dict[str, Any]:
     """The manifest of a finished run: the latest, or the one called `name` (`manifest_name`).
 
     Raises InputError where there is none, and where it is damaged.
     """
     try:
-        data = read_whole(open_path(run) / name)
+        data = read_whole(open_path(folder) / name)
     except FileNotFoundError:
-        raise InputError(f"{run} holds no finished run (no {name}): run fmiqa extract first.") from None
+        raise InputError(f"{folder} holds no finished run (no {name}): run fmiqa extract first.") from None
     try:
         manifest = json.loads(data)
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or name not in (MANIFEST, manifest_name(data)):
-        raise InputError(f"{name} in {run} is damaged: run the same extraction again to mend it.")
+        raise InputError(f"{name} in {folder} is damaged: run the same extraction again to mend it.")
     return manifest
 
 
@@ -227,106 +227,106 @@ def manifest_bytes(manifest: Mapping[str, object]) -> bytes:
     return json.dumps(manifest, indent=1, sort_keys=True, default=_plain_number).encode()
 
 
-def write_manifest(run: Path, manifest: Mapping[str, object]) -> str:
+def write_manifest(folder: Path, manifest: Mapping[str, object]) -> str:
     """Write the manifest, last of all: its presence says that the run is complete. Returns the name under which it is kept for good."""
     data = manifest_bytes(manifest)
-    write_atomically(run / manifest_name(data), data)
-    write_atomically(run / MANIFEST, data)
+    write_atomically(folder / manifest_name(data), data)
+    write_atomically(folder / MANIFEST, data)
     return manifest_name(data)
 
 
 def pairs_bytes(pairs: pd.DataFrame) -> tuple[str, bytes]:
-    """(name, Parquet) of a pairs table; the name says which bytes it was given for."""
+    """(name, Parquet) of a pairs table; the name holds a checksum of the bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pandas(pairs, preserve_index=False), sink)
     data = bytes(sink.getvalue().to_pybytes())
     return f"pairs-{hashlib.sha256(data).hexdigest()[:16]}.table", data
 
 
-def read_pairs(run: Path | str, manifest: Mapping[str, object] | None = None) -> pd.DataFrame:
+def read_pairs(folder: Path | str, manifest: Mapping[str, object] | None = None) -> pd.DataFrame:
     """The pairs table that a run was scored with; `manifest` is the folder's latest by default.
 
-    Raises InputError for a table that is not there, or is not the one that the manifest was written for.
+    Raises InputError for a table that is missing or does not match the manifest.
     """
-    run = open_path(run)
-    manifest = manifest or read_manifest(run)
+    folder = open_path(folder)
+    manifest = manifest or read_manifest(folder)
     name = str(manifest.get("pairs_table", PAIRS))
     try:
-        data = read_whole(run / name)
+        data = read_whole(folder / name)
         pairs = pd.read_parquet(io.BytesIO(data))
     except (FileNotFoundError, pa.ArrowInvalid, OSError):
         pairs = None
-    whole = pairs is not None and hashlib.sha256(data).hexdigest()[:16] in name
-    if name == PAIRS and pairs is not None:  # its name does not say which bytes it was given for
-        whole = labels_digest(pairs) == manifest["labels_sha256"]
-    if pairs is None or not whole:
+    matches = pairs is not None and hashlib.sha256(data).hexdigest()[:16] in name
+    if name == PAIRS and pairs is not None:  # a name without a checksum
+        matches = labels_digest(pairs) == manifest["labels_sha256"]
+    if pairs is None or not matches:
         raise InputError(
-            f"{name} in {run.name} is missing or not the one that was scored: run the same extraction again to mend it."
+            f"{name} in {folder.name} is missing or not the one that was scored: run the same extraction again to mend it."
         )
     return pairs
 
 
 def labels_digest(pairs: pd.DataFrame) -> str:
-    """sha256 of all that a pairs table says but where the images are."""
+    """sha256 of a pairs table without the paths of its images."""
     return digest_rows(pairs.drop(columns=["ref_path", "dist_path"]))
 
 
-def read_verified(run: Path) -> dict[str, Verified]:
-    """What an earlier run noted of shards that it had read whole; {} where there is no note or an unreadable one."""
+def read_verified(folder: Path) -> dict[str, Verified]:
+    """What an earlier run noted of shards that it had read completely; {} if there is no note or an unreadable one."""
     try:
-        table = pq.read_table(pa.BufferReader(read_whole(run / VERIFIED))).to_pydict()
+        table = pq.read_table(pa.BufferReader(read_whole(folder / VERIFIED))).to_pydict()
     except (FileNotFoundError, pa.ArrowInvalid):
         return {}
     columns = [table[c] for c in Verified._fields]
     return {name: Verified(*v) for name, *v in zip(table["shard"], *columns, strict=True)}
 
 
-def write_verified(run: Path, known: dict[str, Verified]) -> None:
-    """Note the shards that are whole and whose images were looked at, so that the next start need not read them.
+def write_verified(folder: Path, known: dict[str, Verified]) -> None:
+    """Note the shards that are undamaged and match their images, so that the next start need not read them.
 
-    Where the folder cannot be written there is no note: nothing but time depends on it.
+    If the folder cannot be written there is no note; that costs only time.
     """
-    if not is_writable(run):
+    if not is_writable(folder):
         return
     rows = [{"shard": name, **seen._asdict()} for name, seen in known.items()]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, _VERIFIED_SCHEMA), sink)
-    write_atomically(run / VERIFIED, bytes(sink.getvalue().to_pybytes()))
+    write_atomically(folder / VERIFIED, bytes(sink.getvalue().to_pybytes()))
 
 
 @contextmanager
-def sole_writer(run: Path, patience: float = 3600, waiting: object = None) -> Iterator[None]:
+def sole_writer(folder: Path, patience: float = 3600, waiting: object = None) -> Iterator[None]:
     """Hold the run folder's lock; a second run waits for the first up to `patience` seconds, and says so.
 
-    `waiting`: called with a sentence when the lock is taken. Raises InputError when patience ends. An object store has no locks: there
-    two drivers share the work, and what both write is the same. A folder that cannot be written needs none: it is only read.
+    `waiting`: called with a sentence if another run holds the lock. Raises InputError when patience ends. An object store has no locks:
+    there two drivers share the work, and both write the same. A read-only folder needs no lock.
     """
-    if is_remote(run):
+    if is_remote(folder):
         yield
         return
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{run} cannot be written: {error.strerror}.") from error
-    if not is_writable(run):  # what is finished there can be read, and nobody here writes
+        raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
+    if not is_writable(folder):  # what is finished there can be read
         yield
         return
-    lock = FileLock(run / ".lock")
+    lock = FileLock(folder / ".lock")
     try:
         try:
             lock.acquire(timeout=0)
         except OSError as error:
             if not isinstance(error, Timeout):
-                raise InputError(f"{run}/.lock cannot be opened: {error.strerror}.") from error
+                raise InputError(f"{folder}/.lock cannot be opened: {error.strerror}.") from error
             if callable(waiting):
-                waiting(f"another run is writing to {run.name}; waiting for it to finish")
+                waiting(f"another run is writing to {folder.name}; waiting for it to finish")
             lock.acquire(timeout=patience)
     except Timeout:
         raise InputError(
-            f"another run has been writing to {run} for {patience:.0f} s: stop it or choose another output."
+            f"another run has been writing to {folder} for {patience:.0f} s: stop it or choose another output."
         ) from None
     try:
-        for leftover in run.glob(f"{TEMPORARY}*"):  # of a run that was killed while it wrote
+        for leftover in folder.glob(f"{TEMPORARY}*"):  # of a run that was killed while it wrote
             leftover.unlink(missing_ok=True)
         yield
     finally:

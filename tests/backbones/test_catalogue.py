@@ -1,4 +1,4 @@
-"""The table of named backbones against the libraries that hold the models; what options may hold against what the work takes."""
+"""The table of named backbones against the libraries that hold the models; the values of options against those that are accepted."""
 
 import open_clip
 import pytest

@@ -135,7 +135,7 @@ def test_a_timm_model_has_the_licence_that_timm_states() -> None:
     [("dino_vitb16", 17.56), ("clip_vitb32", 4.41), ("timm:convnext_tiny", 4.46)],
 )
 def test_operations_are_those_of_the_literature(name: str, gmacs: float) -> None:
-    """timm's and open_clip's tables of models give multiply-adds; the image tower without a classifier."""
+    """The model tables of timm and open_clip give multiply-adds, for the image tower without a classifier."""
     assert window_flops(backbone_info(name)) / 2e9 == pytest.approx(gmacs, rel=0.03)
 
 

@@ -79,7 +79,7 @@ FROZEN = {  # sha256 (first 12 digits) over the arrays of models whose scores ar
 
 
 def build(name: str) -> nn.Module:
-    """The image tower with the values that its library gives it."""
+    """The image tower with the initial values of its library."""
     depth = TIMM.get(name.removeprefix("timm:"))
     info = backbone_info(name)
     if depth is None:
@@ -103,7 +103,7 @@ def change(before: Tensor, after: Tensor) -> float:
 
 @contextmanager
 def changes_of_blocks(model: nn.Module) -> Iterator[dict[str, float]]:
-    """How much each numbered module that has a matrix and keeps its input's shape changes it."""
+    """How much each numbered module changes its input, among those that have a matrix and keep the shape."""
     changes: dict[str, float] = {}
 
     def record(name: str) -> Any:
@@ -156,7 +156,7 @@ def test_no_block_is_the_identity(name: str) -> None:
 
 
 def test_a_scale_of_zero_would_be_noticed() -> None:
-    """What the walk is for: DINOv3 with its layer scales at 0."""
+    """Why all models are walked through: DINOv3 with its layer scales at 0 would be found."""
     model = build("timm:vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m")
     stand_in_weights(model)
     for name, parameter in model.named_parameters():

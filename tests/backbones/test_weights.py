@@ -1,4 +1,4 @@
-"""Weights from files and from nowhere, and images under the window: each mistake in one sentence."""
+"""Weights from files and stand-in weights, and images under the window: each mistake in one sentence."""
 
 import os
 import re
@@ -108,7 +108,7 @@ def test_weights_of_other_real_types_are_taken(dtype: torch.dtype, tmp_path: Pat
 
 
 class WithBuffers(nn.Module):
-    """An index that the shape fixes, a counter that training moves, a mask, and a bound without end."""
+    """An index that the shape fixes, a counter that training changes, a mask, and an infinite bound."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ def test_buffers_are_taken_where_they_are_the_models_own(tmp_path: Path) -> None
         (
             "relative_position_index",
             torch.tensor([0, 1, 99]),
-            "is an index that differs from the model's own",
+            "is an index that differs from the model's",
         ),
         ("relative_position_index", torch.ones(3), "is float32, where int64 belongs"),
         ("num_batches_tracked", torch.tensor(True), "is bool, where int64 belongs"),
@@ -146,7 +146,7 @@ def test_buffers_are_taken_where_they_are_the_models_own(tmp_path: Path) -> None
 
 def test_keys_must_be_words(tmp_path: Path) -> None:
     torch.save({0: torch.ones(3)}, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"w\.pth names a tensor 0: the keys of a state dict are words"):
+    with pytest.raises(InputError, match=r"w\.pth names a tensor 0: the keys of a state dict must be text"):
         read_state(str(tmp_path / "w.pth"))
 
 

@@ -122,8 +122,8 @@ def test_what_is_no_regular_file_is_no_csv_file(tmp_path: Path) -> None:
         tmp_path / "pipe.csv": "is a named pipe, not a CSV file",
         Path("/dev/zero"): "is a device, not a CSV file",
         tmp_path / "folder.csv": "is a folder, not a CSV file",
-        tmp_path / "huge.csv": "has 1,024 MiB, and a CSV file may have 1,024 MiB",
-        Path("~nobody-of-this-name/pairs.csv"): "begins with a user who is not known",
+        tmp_path / "huge.csv": "has 1,024 MiB, and a CSV file may have at most 1,024 MiB",
+        Path("~nobody-of-this-name/pairs.csv"): "begins with the home folder of an unknown user",
     }
     for path, sentence in cases.items():
         with pytest.raises(InputError, match=sentence):

@@ -19,7 +19,7 @@ def test_two_names_that_differ_only_in_case_are_told_apart(tmp_path: Path) -> No
     assert folder.find("A.png") == str(tmp_path / "A.png")
     assert folder.find("B.png") == str(tmp_path / "b.PNG")
     assert folder.find("c.png") is None
-    with pytest.raises(InputError, match=r"holds A\.png and a\.png: which of them is A\.PNG"):
+    with pytest.raises(InputError, match=r"holds A\.png and a\.png, and either may be A\.PNG: rename one"):
         folder.find("A.PNG")
 
 

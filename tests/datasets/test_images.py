@@ -197,7 +197,7 @@ def test_pipes_devices_and_huge_files_are_refused_before_they_are_read(
     cases = {
         "pipe.png": "is a named pipe, not an image",
         "zero.png": "is a device, not an image",
-        "huge.bmp": "has 512 MiB, and an image may have 512 MiB: it is not read",
+        "huge.bmp": "has 512 MiB, and an image may have at most 512 MiB: name a smaller file",
         "loop.png": "cannot be read: Too many levels",
         "null\0.png": "cannot be read: embedded null byte",
     }

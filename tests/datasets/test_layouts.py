@@ -62,7 +62,7 @@ def test_live_choice_of_labels_is_recorded(data: Path) -> None:
     assert set(realigned["label_source"]) == {"dmos_realigned.mat"}
     np.testing.assert_allclose(realigned["label"], 1000 - first["label"])
     np.testing.assert_allclose(realigned["label_std"], first["label"] / 100)
-    with pytest.raises(InputError, match="live has no labels mos: dmos, realigned"):
+    with pytest.raises(InputError, match="live has no labels mos: choose dmos or realigned"):
         load_pairs("live", labels="mos")
 
 

@@ -26,14 +26,12 @@ def test_rows_missing_from_the_label_file_are_named(data: Path) -> None:
     root = layouts.build_kadid10k(data)
     lines = (root / "dmos.csv").read_text().splitlines(keepends=True)
     (root / "dmos.csv").write_text("".join(lines[:700] + lines[702:]))
-    sentence = (
-        r"KADID-10k has 10,125 labels, here are 10,123; without a label: i06_15_05\.png, i06_16_01\.png\.$"
-    )
+    sentence = r"KADID-10k has 10,125 labels, not 10,123; without a label: i06_15_05\.png, i06_16_01\.png\.$"
     assert lines[700].startswith("I06_15_05")
     with pytest.raises(InputError, match=sentence):
         load_pairs("kadid10k")
     (root / "dmos.csv").write_text("".join([*lines[:700], lines[1], *lines[701:]]))
-    with pytest.raises(InputError, match=r"labelled twice are I01_01_01\.png"):
+    with pytest.raises(InputError, match=r"labelled more than once: I01_01_01\.png"):
         load_pairs("kadid10k")
     (root / "dmos.csv").write_text("".join(lines)[:-9])
     with pytest.raises(InputError, match=r"dmos\.csv, line 10126: "):
@@ -46,7 +44,7 @@ def test_damaged_label_lines_are_refused(data: Path, bad: str) -> None:
     lines = (root / "mos_with_names.txt").read_text().splitlines()
     (root / "mos_with_names.txt").write_text("\n".join([bad, *lines[1:]]))
     expected = (
-        "no number is the label of I01_01_1" if bad.startswith("nan") else r"mos_with_names\.txt, line 1: "
+        "label is not a number for I01_01_1" if bad.startswith("nan") else r"mos_with_names\.txt, line 1: "
     )
     with pytest.raises(InputError, match=expected):
         load_pairs("tid2013")

@@ -1,4 +1,4 @@
-"""Coded distortions: streams are damaged where meant, and blocks of the DCT are where they should be."""
+"""Coded distortions: streams are damaged where intended, and blocks of the DCT are where they should be."""
 
 from itertools import pairwise
 

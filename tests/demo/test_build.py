@@ -1,4 +1,4 @@
-"""The demo dataset: built whole or not at all, once, and labelled from the table."""
+"""The demo dataset: built completely or not at all, once, and labelled from the table."""
 
 import json
 import os

@@ -20,7 +20,7 @@ def digest(image: np.ndarray) -> str:
 
 
 def middling(type: int) -> float:
-    """A strength in the middle of what is searched, on a logarithmic scale and on a step."""
+    """The middle of the searched strengths on a logarithmic scale, rounded to a step."""
     kind = KINDS[type]
     strength = (kind.weakest * kind.strongest) ** 0.5
     return round(strength / kind.step) * kind.step if kind.step else strength
@@ -136,7 +136,7 @@ def test_impulses_are_black_or_white_and_as_many_as_asked():
 
 
 def test_displaced_patches_come_from_nearby():
-    """On a ramp of one grey level per column a patch taken from 10 px away is wrong by 10 at most."""
+    """On a ramp of one grey level per column, a patch taken from 10 px away is wrong by at most 10."""
     ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (100, 200, 3))
     difference = distort(ramp, 14, 5, seed=1).astype(int) - ramp
     assert 0 < np.abs(difference).max() <= 10
@@ -145,7 +145,7 @@ def test_displaced_patches_come_from_nearby():
 
 @pytest.mark.parametrize("level", [1, 3, 5])
 def test_flat_blocks_number_size_and_colour(level):
-    """A grey level of 10 lies in no block, whose channels are all 127.5 ± 50."""
+    """All channels of a block are 127.5 ± 50, so pixels at the image's grey level of 10 lie in no block."""
     dark = np.full((288, 384, 3), 10, np.uint8)
     changed = distort(dark, 15, 50, seed=1, level=level)
     assert (changed[..., 0] != 10).sum() == BLOCKS[level - 1] * 24 * 24
@@ -163,7 +163,7 @@ def test_chromatic_aberration_moves_red_and_blue_apart():
 
 
 def test_sparse_sampling_keeps_its_samples():
-    """With one pixel lost for each one kept, half of all pixels are exactly as they were, at least."""
+    """With one pixel lost for each one kept, at least half of all pixels stay exactly the same."""
     kept = (distort(IMAGE, 24, 1, seed=1) == IMAGE).all(axis=2).mean()
     assert 0.47 < kept < 0.7
 

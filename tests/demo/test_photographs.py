@@ -1,4 +1,4 @@
-"""The reference photographs: all carried by installed packages, none downloaded."""
+"""The reference photographs: all are in installed packages, none is downloaded."""
 
 import socket
 

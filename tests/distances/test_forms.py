@@ -19,7 +19,7 @@ def softmax(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def naive_published(name: str, f: np.ndarray, g: np.ndarray) -> float:
-    """One pair [L, T, D] as in (docs/methods.md, Distances), in float64 and without any sharing."""
+    """One pair [L, T, D] as in docs/methods.md, Distances, in float64, each distance computed separately."""
     T, D = f.shape[1:]
     t, d = round(T / 8) * 8, round(D / 8) * 8
 

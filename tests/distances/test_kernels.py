@@ -1,4 +1,4 @@
-"""The statistics in place against the same written out, and against float64; their speed alone, for pytest-benchmark."""
+"""The statistics in place against the differentiable ones and against float64; their speed, for pytest-benchmark."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Engines: the same shards to the byte whoever scores, what a dead worker costs, and what a killed driver leaves."""
+"""Engines: every engine writes the same bytes, what a dead worker costs, and what a killed driver leaves."""
 
 import importlib.util
 import json
@@ -72,7 +72,7 @@ sys.meta_path.insert(0, Hook())
 
 @pytest.fixture(scope="module", autouse=True)
 def poison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The file that says which references are poisonous; none at first."""
+    """The file that lists the references that make a worker fail; empty at first."""
     folder = tmp_path_factory.mktemp("hooks")
     (folder / "sitecustomize.py").write_text(POISON)
     (folder / "poison.json").write_text("{}")
@@ -274,7 +274,7 @@ class TestCluster:
 
     @staticmethod
     def actors() -> list[psutil.Process]:
-        """Of this cluster, not of another test run's."""
+        """Workers of this cluster, not of another test run."""
         return [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::_Actor")]
 
     def test_two_nodes_write_the_same_bytes(

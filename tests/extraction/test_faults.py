@@ -157,7 +157,7 @@ def test_nan_from_the_model_is_a_failure_with_its_reason(tmp_path: Path) -> None
 
 
 def spoil(table: Path, kind: str) -> None:
-    """Make the first distorted image one that cannot be scored."""
+    """Damage the first distorted image so that it cannot be scored."""
     path = table.parent / "r0_0.png"
     image = Image.open(path).convert("RGB")
     if kind == "truncated":

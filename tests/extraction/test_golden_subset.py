@@ -1,8 +1,8 @@
 """A small golden set of our own: the whole path from pixels to every distance, frozen.
 
-The values are those of this package at the time when it agreed with all of the released procedure's (test_golden.py); the stand-in
-weights and the images depend on numpy's frozen legacy generator alone. `python tests/test_golden_subset.py` writes them anew, which a
-change of a formula has to justify.
+The values are those of this package when it agreed with all values of the released procedure (test_golden.py); the stand-in
+weights and the images depend on numpy's frozen legacy generator alone. `python tests/test_golden_subset.py` writes them again; only a
+change of a formula justifies that.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The store's work grows with the pairs and no faster: counted, not timed (`scale.py` times it)."""
+"""The store's work grows in proportion to the pairs: counted, not timed (`scale.py` times it)."""
 
 from pathlib import Path
 

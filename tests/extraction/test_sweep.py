@@ -21,7 +21,7 @@ BACKBONES = "timm:vit_tiny_patch16_224,timm:resnet10t"
 
 @pytest.fixture
 def folder(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In place of the demo dataset, three references of 224 × 300 px with three noisy images each."""
+    """A folder in place of the demo dataset: three references of 224 × 300 px with three noisy images each."""
     table = write_pairs(folders / "data" / "demo", 3, (8, 16, 24), (224, 300))
     monkeypatch.setattr("fmiqa_utils.demo.build.build_demo", lambda **_: table.parent)
     return folders
@@ -228,7 +228,7 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
         ("datasets: caf\xe9\n".encode("latin-1"), r"is not text in UTF-8 \(byte 0xe9 at 13\)"),
         ("datasets: demo\n".encode("utf-16"), "is not text in UTF-8"),
         (b"datasets: \x00\n", "special characters are not allowed"),
-        (b"#" * (2**20 + 1), r"a sweep's file may have 1 MiB"),
+        (b"#" * (2**20 + 1), r"a sweep's file may have at most 1 MiB"),
     ],
 )
 def test_a_yaml_file_that_means_harm_is_one_sentence(tmp_path: Path, content: str | bytes, said: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that the user names are regular and of bounded size, and text is read and written as UTF-8 wherever the locale stands."""
+"""Files that the user names must be regular and of bounded size; text is read and written as UTF-8 in every locale."""
 
 import ast
 import os
@@ -34,7 +34,9 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("file", "link"):
         with open_regular(name, "a table", 3) as file:
             assert file.read() == b"abc"
-    with pytest.raises(InputError, match="link has 0 MiB, and a table may have 0 MiB: it is not read"):
+    with pytest.raises(
+        InputError, match="link has 0 MiB, and a table may have at most 0 MiB: name a smaller file"
+    ):
         check_regular("link", "a table", 2)
     with pytest.raises(InputError, match="absent does not exist"):
         check_regular("absent", "a table", 2)
@@ -59,7 +61,7 @@ def test_a_file_that_turns_into_a_pipe_meanwhile_is_refused(
 
 
 def text_without_encoding(source: str) -> Iterator[tuple[int, str]]:
-    """(line, call) of every read or write of text in `source` that leaves the encoding to the locale."""
+    """(line, call) of every read or write of text in `source` that does not name its encoding."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or any(k.arg == "encoding" for k in node.keywords):
             continue

@@ -1,4 +1,4 @@
-"""Scores in an object store: an S3 server on the loopback, kills, and two drivers at once. And the disk, by the same verbs."""
+"""Scores in an object store (an S3 server on the loopback, with kills and two drivers at once), and the same on a disk."""
 
 import os
 import re
@@ -46,7 +46,7 @@ REFS = 8
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[object]:
-    """A bucket called lab on an S3 server of our own, reachable by the usual variables."""
+    """A bucket called lab on an S3 server that the test starts, reachable by the usual variables."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -84,7 +84,7 @@ def shards(folder: Path) -> dict[str, bytes]:
 
 
 def moments(client: object, folder: Path) -> dict[str, object]:
-    """When each shard was last written."""
+    """Time of the last write of each shard."""
     prefix = str(folder).removeprefix("s3://lab/")
     found = client.list_objects_v2(Bucket="lab", Prefix=prefix).get("Contents", [])  # type: ignore[attr-defined]
     return {o["Key"]: o["LastModified"] for o in found if o["Key"].endswith(".parquet")}

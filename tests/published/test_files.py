@@ -200,4 +200,4 @@ def test_a_pipe_or_a_huge_file_among_the_results_is_a_problem_and_is_not_read(tm
         file.truncate(MAX_BYTES + 1)
     problems = read_published(tmp_path).problems.set_index("method")["problem"]
     assert "is a named pipe, not a table of results" in problems["psnr"]
-    assert "may have 1,024 MiB" in problems["fsim"]
+    assert "may have at most 1,024 MiB" in problems["fsim"]

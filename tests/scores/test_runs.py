@@ -1,4 +1,4 @@
-"""A saved run is what it was: its pairs, labels and settings are its own, whatever is extracted, edited or damaged later."""
+"""A saved run keeps its pairs, labels and settings, whatever is extracted, edited or damaged later."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def test_a_kill_between_table_and_manifest_leaves_the_old_run_whole(
 
 
 def test_runs_of_todays_layout_are_read(table: Path) -> None:
-    """Before runs held their own manifests, a folder had one manifest and one pairs.table, and the record named folders alone."""
+    """In an older version a folder had one manifest and one pairs.table, and the record of a run named only folders."""
     extracted(table, "a")
     before, part = srcc_of("a"), run_parts("a")[0]
     manifest = store.read_manifest(part.folder)

@@ -1,7 +1,7 @@
-"""Who scores the chunks: this process, a pool of processes (`engine_pool`), or Ray (`engine_ray`). The result is the same shards.
+"""Who scores the chunks: this process, a pool of processes (`engines.pool`), or Ray (`engines.ray`). The shards are the same.
 
-An engine takes chunks, as they are asked for, and a folder, and yields a `Done` for each, in any order, once its shard is on the disk. What
-workers have in common is here: a chunk whose worker dies or fails is tried again, and set aside with its reason after three times.
+An engine takes an iterable of chunks and a folder, and yields a `Done` for each, in any order, once its shard is written. What
+all workers share is here: a chunk whose worker dies or fails is tried again, and set aside with its reason after three times.
 """
 
 import time
@@ -51,9 +51,8 @@ Say = Callable[[str], object]
 def serial(
     scorer: Scorer, trials: "Trials | None" = None, during: Callable[[float], object] = lambda _: None
 ) -> Engine:
-    """Chunk after chunk in this process. What a chunk raises is raised, or with `trials` tried again and set aside.
-
-    `during` hears how many pairs of the chunk under way are done.
+    """Chunk after chunk in this process. What a chunk raises is raised; with `trials` the chunk is tried again
+    and set aside in the end. `during` is called with the number of pairs of the current chunk that are done.
     """
 
     def work(chunks: Iterable[Chunk], folder: Path) -> Iterator[Done]:
@@ -67,7 +66,7 @@ def serial(
                 except Exception as error:
                     if trials is None:
                         raise
-                    if trials.spent(chunk, said_by(error)):
+                    if trials.spent(chunk, error_text(error)):
                         yield save_chunk(folder, chunk, failed_chunk(chunk, scorer, trials.reason(chunk)))
                         break
 
@@ -90,7 +89,7 @@ def save_chunk(folder: Path, chunk: Chunk, result: ChunkResult) -> Done:
 
 
 class Trials:
-    """How often each chunk was tried in vain, and why."""
+    """How often each chunk failed, and why."""
 
     def __init__(self, say: Say = lambda _: None) -> None:
         self.say = say
@@ -107,7 +106,7 @@ class Trials:
         return last
 
     def reason(self, chunk: Chunk) -> str:
-        """Why the chunk is set aside, as its failure rows say."""
+        """Why the chunk is set aside, for its failure rows."""
         return f"failed {TRIES} times: {self._reasons[chunk.key]}"
 
 
@@ -115,7 +114,7 @@ class ChunkError(Exception):
     """What a chunk raised in a worker, in words: not every exception can be pickled."""
 
 
-def said_by(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """The first line of an exception, short enough for a table."""
     if isinstance(error, ChunkError):
         return str(error)
@@ -129,13 +128,13 @@ _scorers: OrderedDict[tuple[Spec, str], Scorer] = OrderedDict()
 
 
 def work_on(spec: Spec, chunk: Chunk, folder: Path, device: str) -> Done:
-    """Score one chunk in a worker; models stay loaded between chunks. Whatever it raises can travel to the driver."""
+    """Score one chunk in a worker; models stay loaded between chunks. Every exception it raises can be pickled."""
     try:
         return save_chunk(folder, chunk, score_chunk(chunk, _scorer(spec, device)))
     except InputError:
         raise
     except Exception as error:
-        raise ChunkError(said_by(error)) from None
+        raise ChunkError(error_text(error)) from None
 
 
 def set_aside(spec: Spec, chunk: Chunk, folder: Path, reason: str) -> Done:
@@ -147,7 +146,7 @@ def _scorer(spec: Spec, device: str) -> Scorer:
     from fmiqa_utils.backbones.load import load_backbone
 
     if (spec, device) not in _scorers:
-        while len(_scorers) >= MODELS:  # before the next one needs its place
+        while len(_scorers) >= MODELS:  # before the next model needs the memory
             _scorers.popitem(last=False)
         try:
             model = load_backbone(
@@ -157,9 +156,9 @@ def _scorer(spec: Spec, device: str) -> Scorer:
                 precision=spec.precision,
                 device=device,
             )
-        except (RuntimeError, OSError) as error:  # no chunk's fault: the next one would fare no better
+        except (RuntimeError, OSError) as error:  # not the chunk's fault: the next one would fail too
             raise InputError(
-                f"{spec.backbone} cannot be loaded on {device} ({said_by(error)}); what is finished stays."
+                f"{spec.backbone} cannot be loaded on {device} ({error_text(error)}); what is finished stays."
             ) from error
         _scorers[spec, device] = Scorer(model, spec.settings, batch=spec.batch)
     _scorers.move_to_end((spec, device))

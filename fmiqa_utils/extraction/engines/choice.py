@@ -1,4 +1,4 @@
-"""Which engines there are, and what may be asked of them; neither torch nor Ray is needed to know it."""
+"""Which engines there are, and which of their options are valid; needs neither torch nor Ray."""
 
 import math
 

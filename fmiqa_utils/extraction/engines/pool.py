@@ -26,7 +26,7 @@ from fmiqa_utils.extraction.engines.base import (
     Spec,
     Trials,
     Workers,
-    said_by,
+    error_text,
     set_aside,
     work_on,
 )
@@ -35,7 +35,7 @@ _device = "cpu"
 
 
 def _prepare(devices: Any, threads: int) -> None:
-    """Called once in each worker process: takes a device, limits its threads, and sees to it that it does not outlive its parent."""
+    """Called once in each worker process: takes a device, limits its threads, and makes sure that it ends with its parent."""
     global _device
     _device = devices.get()
     torch.set_num_threads(threads)
@@ -57,7 +57,7 @@ def _work_on(spec: Spec, chunk: Chunk, folder: Path) -> Done:
 def process_pool(devices: list[str], *, threads: int = 0, say: Say = lambda _: None) -> Iterator[Workers]:
     """One process per entry of `devices`, for as long as the context lasts; models stay loaded from one backbone to the next.
 
-    threads: of each process; 0 shares the machine's among them.
+    threads: of each process; 0 divides the machine's cores among them.
     """
     group = _Pool(devices, threads or max(1, (os.cpu_count() or 1) // len(devices)), say)
     try:
@@ -79,7 +79,7 @@ class _Pool:
         return ProcessPoolExecutor(len(self.devices), context, _prepare, (devices, self.threads))
 
     def _restart(self) -> None:
-        """New processes for those that may be of no use any more. Raises InputError where they die again and again before any work."""
+        """Replace all processes, which may be unusable. Raises InputError if the new ones keep dying before any work."""
         for _ in range(TRIES):
             self.stop()
             self.executor = self._start()
@@ -101,11 +101,11 @@ class _Pool:
         return partial(self.work, spec)
 
     def work(self, spec: Spec, chunks: Iterable[Chunk], folder: Path) -> Iterator[Done]:
-        """Work through `chunks`; what was under way when a process died is tried again one by one, to find the chunk to blame."""
-        todo, again, trials = iter(chunks), deque[Chunk](), Trials(self.say)
+        """Work through `chunks`; chunks under way when a process died are tried again one by one, to find the one to blame."""
+        todo, retries, trials = iter(chunks), deque[Chunk](), Trials(self.say)
         under_way: dict[Future[Done], Chunk] = {}
         while True:
-            self._feed(spec, todo, again, folder, under_way)
+            self._feed(spec, todo, retries, folder, under_way)
             if not under_way:
                 return
             lost: list[tuple[Chunk, BaseException]] = []
@@ -116,41 +116,41 @@ class _Pool:
                     yield outcome
                 else:
                     lost.append((chunk, outcome))
-            if lost:  # a process in which something failed may be of no use any more
+            if lost:  # a process in which something failed may be unusable
                 self._restart()
             for chunk, error in lost:
                 died = isinstance(error, BrokenProcessPool)
                 if died and len(lost) > 1:
                     self.say(f"{chunk.ref} ({chunk.transform}) is tried again: a worker died")
-                    again.append(chunk)
-                elif trials.spent(chunk, "its worker died" if died else said_by(error)):
+                    retries.append(chunk)
+                elif trials.spent(chunk, "its worker died" if died else error_text(error)):
                     yield set_aside(spec, chunk, folder, trials.reason(chunk))
                 else:
-                    again.append(chunk)
+                    retries.append(chunk)
 
     def _feed(
         self,
         spec: Spec,
         todo: Iterator[Chunk],
-        again: deque[Chunk],
+        retries: deque[Chunk],
         folder: Path,
         under_way: dict[Future[Done], Chunk],
     ) -> None:
         """Give the processes as much as they need: a chunk that is tried again alone, else a few each."""
-        room = 1 if again else AHEAD * len(self.devices)
-        while len(under_way) < room:
-            chunk = again.popleft() if again else next(todo, None)
+        most = 1 if retries else AHEAD * len(self.devices)
+        while len(under_way) < most:
+            chunk = retries.popleft() if retries else next(todo, None)
             if chunk is None:
                 return
             try:
                 under_way[self.executor.submit(_work_on, spec, chunk, folder)] = chunk
             except BrokenProcessPool:  # a process died between two chunks
-                again.append(chunk)
+                retries.append(chunk)
                 self._restart()
 
 
 def _outcomes(under_way: dict[Future[Done], Chunk]) -> list[tuple[Chunk, Done | BaseException]]:
-    """What has become of the chunks that are finished, taken out of `under_way`; of all of them if one failed."""
+    """The finished chunks with their results or exceptions, taken out of `under_way`; if one failed, all chunks."""
     finished = wait(under_way, return_when=FIRST_COMPLETED).done
     if any(f.exception() for f in finished):
         finished = wait(under_way).done

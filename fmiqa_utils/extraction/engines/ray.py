@@ -1,4 +1,4 @@
-"""Ray actors as workers, on this machine or on a cluster: Ray places and starts them, what was lost is accounted for here."""
+"""Ray actors as workers, on this machine or on a cluster: Ray places and starts them; lost chunks are handled here."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ from fmiqa_utils.extraction.engines.base import (
     Spec,
     Trials,
     Workers,
-    said_by,
+    error_text,
     set_aside,
     work_on,
 )
@@ -42,20 +42,20 @@ def ray_actors(
 
     By default each has one GPU where the cluster has any, and there are as many as the cluster's GPUs or CPUs allow.
     An actor that dies is started again, as soon as the cluster has room for it; the others go on. address: of a running cluster; None
-    starts Ray on this machine with its token, reachable from it alone, and ends it. Raises InputError where Ray is not installed, and
-    where the cluster cannot offer the resources within a minute.
+    starts Ray on this machine with its token, reachable only from it, and ends it. Raises InputError if Ray is not installed, and
+    if the cluster cannot offer the resources within a minute.
     """
-    ray, own = _start_ray(address)
+    ray, started_here = _start_ray(address)
     actors = None
     try:
-        have = ray.cluster_resources()
-        gpus = float(have.get("GPU", 0) > 0) if num_gpus is None else num_gpus
-        actors = _Actors(ray, workers or max(1, _room(have, gpus)), gpus, say)
+        resources = ray.cluster_resources()
+        gpus = float(resources.get("GPU", 0) > 0) if num_gpus is None else num_gpus
+        actors = _Actors(ray, workers or max(1, _capacity(resources, gpus)), gpus, say)
         yield actors.engine
     finally:
         if actors:
             actors.stop()
-        if own:
+        if started_here:
             ray.shutdown()
 
 
@@ -75,7 +75,7 @@ class _Actor:
 
 @dataclass
 class _Slot:
-    """The place of one worker: an actor, what says that it has started (None once it has), and what it was given, in order."""
+    """One worker: its actor, the future that waits for its start (None once it has started), and its chunks in order."""
 
     actor: Any
     starting: Any
@@ -106,32 +106,32 @@ class _Actors:
     def _await_all(self) -> None:
         pending = [s.starting for s in self.slots]
         ready, late = self.ray.wait(pending, num_returns=len(pending), timeout=PATIENCE)
-        if late and self._room_for(len(pending)):
+        if late and self._has_capacity(len(pending)):
             ready, late = self.ray.wait(pending, num_returns=len(pending), timeout=STARTING)
         if late:
             raise InputError(f"only {len(ready)} of {len(pending)} workers could start: {self._resources()}")
         for slot in self.slots:
             self._started(slot)
 
-    def _room_for(self, workers: int) -> bool:
-        return _room(self.ray.cluster_resources(), self.num_gpus) >= workers
+    def _has_capacity(self, workers: int) -> bool:
+        return _capacity(self.ray.cluster_resources(), self.num_gpus) >= workers
 
     def _resources(self) -> str:
-        have = self.ray.cluster_resources()
+        resources = self.ray.cluster_resources()
         return (
-            f"each asks for 1 CPU and {self.num_gpus:g} GPUs, the cluster has {have.get('CPU', 0):g} CPUs and "
-            f"{have.get('GPU', 0):g} GPUs. Ask for fewer workers or for less each."
+            f"each asks for 1 CPU and {self.num_gpus:g} GPUs, the cluster has {resources.get('CPU', 0):g} CPUs and "
+            f"{resources.get('GPU', 0):g} GPUs. Ask for fewer workers or for less each."
         )
 
     def _started(self, slot: _Slot) -> None:
-        """The actor of `slot` has answered, or has died before it could. Raises InputError when that goes on and on."""
+        """The actor of `slot` has answered, or has died before it could. Raises InputError if actors keep dying."""
         try:
             self.ray.get(slot.starting)
             slot.starting, self.failed_starts = None, 0
         except self.ray.exceptions.RayError as error:
             self.failed_starts += 1
             if self.failed_starts >= TRIES:
-                raise InputError(f"workers cannot start: {said_by(error)}") from error
+                raise InputError(f"workers cannot start: {error_text(error)}") from error
             self._replace(slot)
 
     def _replace(self, slot: _Slot) -> None:
@@ -145,13 +145,13 @@ class _Actors:
 
     def work(self, spec: Spec, chunks: Iterable[Chunk], folder: Path) -> Iterator[Done]:
         """Keep every actor busy with a few chunks at a time, so that no more than those are in memory."""
-        todo, again, trials = iter(chunks), deque[Chunk](), Trials(self.say)
+        todo, queue, trials = iter(chunks), deque[Chunk](), Trials(self.say)
         while True:
             for slot in self.slots:
-                while slot.starting is None and len(slot.under_way) < AHEAD and _refilled(again, todo):
-                    chunk = again.popleft()
+                while slot.starting is None and len(slot.under_way) < AHEAD and _refilled(queue, todo):
+                    chunk = queue.popleft()
                     slot.under_way[slot.actor.score.remote(spec, chunk, str(folder))] = chunk
-            if not any(s.under_way for s in self.slots) and not _refilled(again, todo):
+            if not any(s.under_way for s in self.slots) and not _refilled(queue, todo):
                 return
             slot, future = self._next()
             if future == slot.starting:
@@ -162,14 +162,14 @@ class _Actors:
                 del slot.under_way[future]
                 yield done
             except self.ray.exceptions.RayError as error:
-                finished, blamed, reason, innocent = self._account(slot, future, error)
+                finished, blamed, reason, waiting = self._account(slot, future, error)
                 yield from finished
                 self._replace(slot)
-                again.extend(innocent)
+                queue.extend(waiting)
                 if trials.spent(blamed, reason):
                     yield set_aside(spec, blamed, folder, trials.reason(blamed))
                 else:
-                    again.append(blamed)
+                    queue.append(blamed)
 
     def _next(self) -> tuple[_Slot, Any]:
         """The next future that is finished, and its slot. Raises InputError when no worker is left and none can come."""
@@ -183,35 +183,35 @@ class _Actors:
                 return owners[finished[0]], finished[0]
             waited += PATIENCE
             working = any(s.under_way for s in self.slots)
-            if not working and (waited >= STARTING or not self._room_for(1)):
+            if not working and (waited >= STARTING or not self._has_capacity(1)):
                 raise InputError(f"no worker is left, and what is finished stays: {self._resources()}")
 
     def _account(
         self, slot: _Slot, future: Any, error: Exception
     ) -> tuple[list[Done], Chunk, str, list[Chunk]]:
-        """(what is finished all the same, the chunk to blame, the reason, chunks that only stood in the queue) of a slot with a failure."""
+        """(what is finished, the chunk to blame, the reason, the chunks that only waited) of a slot with a failure."""
         if not isinstance(error, self.ray.exceptions.RayActorError):  # the chunk raised, its actor lives
             blamed = slot.under_way.pop(future)
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, InputError):
                 raise cause
-            return [], blamed, said_by(cause), list(slot.under_way.values())
+            return [], blamed, error_text(cause), list(slot.under_way.values())
         finished, lost = [], []
-        for one, chunk in slot.under_way.items():
+        for other, chunk in slot.under_way.items():
             try:
-                finished.append(self.ray.get(one))
+                finished.append(self.ray.get(other))
             except self.ray.exceptions.RayError:
                 lost.append(chunk)
         return finished, lost[0], f"its worker died ({type(error).__name__})", lost[1:]
 
 
-def _room(have: dict[str, float], num_gpus: float) -> int:
-    """Workers that the resources allow; a fraction of a GPU is one of so many parts of the same GPU."""
-    room = int(have.get("CPU", 0))
+def _capacity(resources: dict[str, float], num_gpus: float) -> int:
+    """The number of workers that the resources allow; several may share one GPU, but none uses parts of two."""
+    workers = int(resources.get("CPU", 0))
     if num_gpus:
-        gpus = int(have.get("GPU", 0))
-        room = min(room, gpus * int(1 / num_gpus) if num_gpus < 1 else int(gpus / num_gpus))
-    return room
+        gpus = int(resources.get("GPU", 0))
+        workers = min(workers, gpus * int(1 / num_gpus) if num_gpus < 1 else int(gpus / num_gpus))
+    return workers
 
 
 def _refilled(queue: deque[Chunk], todo: Iterator[Chunk]) -> bool:
@@ -223,7 +223,7 @@ def _refilled(queue: deque[Chunk], todo: Iterator[Chunk]) -> bool:
 
 def _start_ray(address: str | None) -> tuple[Any, bool]:
     """Ray, and whether it was started here."""
-    if address is None:  # on every system as on macOS: a Ray of one machine listens on its loopback alone
+    if address is None:  # on every system as on macOS: a Ray of one machine listens only on its loopback
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     else:  # half a minute for a cluster that does not answer, not twenty times that
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
@@ -244,6 +244,6 @@ def _start_ray(address: str | None) -> tuple[Any, bool]:
             " Does it run, and is its token in ~/.ray/auth_token or $RAY_AUTH_TOKEN here?" if address else ""
         )
         raise InputError(
-            f"Ray cannot be used ({address or 'this machine'}): {said_by(error).rstrip('.')}.{hint}"
+            f"Ray cannot be used ({address or 'this machine'}): {error_text(error).rstrip('.')}.{hint}"
         ) from error
     return ray, True
