@@ -7,10 +7,6 @@ from .layers import block_rows as block_rows
 from .layers import curves_note as curves_note
 from .layers import layer_curves as layer_curves
 from .layers import statistics_grid as statistics_grid
-from .pairs import example_grid as example_grid
-from .robustness import change_boxes as change_boxes
-from .robustness import robustness_curves as robustness_curves
-from .scatter import label_scatter as label_scatter
 from .output import caption as caption
 from .output import first_series as first_series
 from .output import missing_series as missing_series
@@ -18,6 +14,10 @@ from .output import model_names as model_names
 from .output import save_figure as save_figure
 from .output import show as show
 from .output import table as table
+from .pairs import example_grid as example_grid
+from .robustness import change_boxes as change_boxes
+from .robustness import robustness_curves as robustness_curves
+from .scatter import label_scatter as label_scatter
 from .style import COLUMN as COLUMN
 from .style import FAMILY_COLOURS as FAMILY_COLOURS
 from .style import FULL as FULL

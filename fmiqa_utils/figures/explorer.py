@@ -12,16 +12,16 @@ import pandas as pd
 import torch
 
 from fmiqa_utils import figures
+from fmiqa_utils.backbones.device import pick_device
 from fmiqa_utils.backbones.load import load_backbone
-from fmiqa_utils.errors import InputError
-from fmiqa_utils.figures.explorer_view import pair_view
 from fmiqa_utils.datasets.images import read_rgb
 from fmiqa_utils.distances.metric import FeatureDistance
-from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names
 from fmiqa_utils.distances.table import measure_name
-from fmiqa_utils.backbones.device import pick_device
-from fmiqa_utils.scores.runs import load_run
+from fmiqa_utils.errors import InputError
+from fmiqa_utils.figures.explorer_view import pair_view
+from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names
 from fmiqa_utils.scores.run_names import known_runs
+from fmiqa_utils.scores.runs import load_run
 
 KEPT = 16  # pairs whose maps stay in memory
 ANY = "any"

@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from fmiqa_utils.figures.style import FULL, add_legend, distance_axis, family_colour
-from fmiqa_utils.backbones.windows import window_boxes
 from fmiqa_utils.backbones.catalogue import WINDOW
+from fmiqa_utils.backbones.windows import window_boxes
 from fmiqa_utils.distances.table import measure_name
+from fmiqa_utils.figures.style import FULL, add_legend, distance_axis, family_colour
 
 MARK = "#D7263D"
 

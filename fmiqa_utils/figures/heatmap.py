@@ -1,37 +1,20 @@
 """A heat map: a statistic of every measure for every type of distortion."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from fmiqa_utils.figures.style import (
-    NOTHING,
-    STATISTIC_NAMES,
     FULL,
-    GREY,
-    INK,
-    Look,
-    add_legend,
-    family_colour,
-    looks,
+    NOTHING,
     plain_text,
     say,
     set_title,
-    spread,
     wrapped,
 )
-from fmiqa_utils.errors import InputError
-from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names, shortened
-from fmiqa_utils.distances.table import measure_name
+from fmiqa_utils.scores.names import shortened
 
 HEAD = 44  # characters of a column's name in the heat map
 

@@ -1,37 +1,24 @@
 """Rows of intervals: a statistic of every measure with its confidence interval."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.style import (
-    NOTHING,
-    STATISTIC_NAMES,
     FULL,
-    GREY,
-    INK,
-    Look,
-    add_legend,
+    STATISTIC_NAMES,
     family_colour,
-    looks,
     plain_text,
-    say,
     set_title,
-    spread,
     wrapped,
 )
-from fmiqa_utils.errors import InputError
-from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names, shortened
-from fmiqa_utils.distances.table import measure_name
+from fmiqa_utils.scores.names import GROUP, series_names
 
 MARKS = {"published": "o", "corrected": "D", "both": "o"}
 ROWS = 32  # of intervals in one panel; more are split by series

@@ -1,37 +1,33 @@
 """Curves over blocks: a statistic of a correlation table against depth."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fmiqa_utils.distances.table import measure_name
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.style import (
-    NOTHING,
-    STATISTIC_NAMES,
     FULL,
     GREY,
     INK,
+    NOTHING,
+    STATISTIC_NAMES,
     Look,
     add_legend,
-    family_colour,
     looks,
     plain_text,
-    say,
     set_title,
     spread,
     wrapped,
 )
-from fmiqa_utils.errors import InputError
-from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names, shortened
-from fmiqa_utils.distances.table import measure_name
+from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names
 
 GRID = {"plcc": "PLCC, raw", "plcc_fit4": "PLCC, logistic", "krcc": "KRCC", "srcc_within": "SRCC within refs"}
 BANDS = 3  # series: with more, bands would hide one another
@@ -41,8 +37,6 @@ BEYOND = 0.14  # of the depth axis: how far right of the last block the embeddin
 def block_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table whose feature is a block's index, not "joint", "embedding" or "image"."""
     return table[[isinstance(feature, int | np.integer) for feature in table["feature"]]]
-
-
 
 
 @dataclass(frozen=True)

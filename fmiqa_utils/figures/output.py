@@ -3,40 +3,20 @@
 import base64
 import html
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fmiqa_utils.statistics.coefficients import srcc
-from fmiqa_utils.figures.style import (
-    COLUMN,
-    FAMILY_COLOURS,
-    FULL,
-    INK,
-    distance_axis,
-    family_colour,
-    plain_text,
-    say,
-    set_title,
-    use_style,
-    wrapped,
-)
-from fmiqa_utils.errors import InputError
-from fmiqa_utils.datasets.images import read_rgb
-from fmiqa_utils.scores.names import GROUP, Key, feature_name, key_of, series_keys, series_names
-from fmiqa_utils.distances.table import measure_name
-from fmiqa_utils.paths import figures_root
-from fmiqa_utils.scores.runs import Run, short_name
-from fmiqa_utils.scores.run_names import plain
-
 from fmiqa_utils.datasets.tables import label_note
+from fmiqa_utils.distances.table import measure_name
 from fmiqa_utils.figures.scatter import unmoved_scores
+from fmiqa_utils.paths import figures_root
+from fmiqa_utils.scores.names import GROUP, feature_name, key_of, series_keys, series_names
+from fmiqa_utils.scores.run_names import plain
+from fmiqa_utils.scores.runs import Run, short_name
 
 FEW_NAMES = 3  # models that a title names; more are counted
 

@@ -12,6 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fmiqa_utils.datasets.transforms import TRANSFORMS
+from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.style import (
     DASHES,
     FULL,
@@ -25,8 +27,6 @@ from fmiqa_utils.figures.style import (
     set_title,
     wrapped,
 )
-from fmiqa_utils.datasets.transforms import TRANSFORMS
-from fmiqa_utils.errors import InputError
 from fmiqa_utils.scores.names import GROUP, feature_name, key_of, series_keys
 
 MODELS = 3  # in one row of panels; with more, all layers and embeddings have a row each

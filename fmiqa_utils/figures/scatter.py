@@ -1,22 +1,16 @@
 """Distance against label, pair by pair."""
 
-import base64
-import html
-import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fmiqa_utils.statistics.coefficients import srcc
+from fmiqa_utils.distances.table import measure_name
 from fmiqa_utils.figures.style import (
     COLUMN,
-    FAMILY_COLOURS,
     FULL,
     INK,
     distance_axis,
@@ -24,17 +18,11 @@ from fmiqa_utils.figures.style import (
     plain_text,
     say,
     set_title,
-    use_style,
     wrapped,
 )
-from fmiqa_utils.errors import InputError
-from fmiqa_utils.datasets.images import read_rgb
-from fmiqa_utils.scores.names import GROUP, Key, feature_name, key_of, series_keys, series_names
-from fmiqa_utils.distances.table import measure_name
-from fmiqa_utils.paths import figures_root
-from fmiqa_utils.scores.runs import Run, short_name
-from fmiqa_utils.scores.run_names import plain
-
+from fmiqa_utils.scores.names import GROUP, Key, feature_name, key_of, series_names
+from fmiqa_utils.scores.runs import Run
+from fmiqa_utils.statistics.coefficients import srcc
 
 BINS, PER_BIN = 10, 8  # of the trend in a scatter: equally many pairs each, and at least so many
 
@@ -93,7 +81,9 @@ def _no_scatter(sentence: str) -> Figure:
     return figure
 
 
-def unmoved_scores(run: Run, feature: object, distance: str, variant: str, key: Key | None = None) -> pd.DataFrame:
+def unmoved_scores(
+    run: Run, feature: object, distance: str, variant: str, key: Key | None = None
+) -> pd.DataFrame:
     """The unmoved scores of one column, of every series or of one."""
     s = run.scores
     chosen = (s["distance"] == distance) & (s["variant"] == variant) & (s["transform"] == "none")

@@ -81,8 +81,7 @@ def family_colour(backbone: str) -> str:
     """The colour of a backbone's family, the same in every figure."""
     if backbone in FAMILY_COLOURS:
         return FAMILY_COLOURS[backbone]
-    from fmiqa_utils.backbones.catalogue import BACKBONES
-    from fmiqa_utils.backbones.catalogue import family_of
+    from fmiqa_utils.backbones.catalogue import BACKBONES, family_of
 
     family = BACKBONES[backbone].family if backbone in BACKBONES else family_of(backbone)
     return FAMILY_COLOURS[family]
