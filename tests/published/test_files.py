@@ -170,7 +170,7 @@ def test_the_released_list_of_live_gets_its_folders_back(tmp_path: Path) -> None
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder and no"):
+    with pytest.raises(InputError, match="is neither a folder nor"):
         read_published(tmp_path / "absent")
     with pytest.raises(InputError, match=r"holds no \.csv or \.parquet"):
         read_published(tmp_path)
