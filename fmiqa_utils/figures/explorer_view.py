@@ -1,4 +1,4 @@
-"""The picture that the Explorer shows of one pair: images with their windows, where the distortion is seen, curve and scatter."""
+"""The Explorer's picture of one pair: images with their windows, a map of the distance, curve and scatter."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +30,7 @@ def pair_view(
 ) -> Figure:
     """One pair of a dataset.
 
-    images: reference and distorted, uint8 [H, W, 3], None where the files are not there; maps [L, H, W] or None; curves: distance of every
+    images: reference and distorted, uint8 [H, W, 3], None if the files are not there; maps [L, H, W] or None; curves: distance of every
     pair (index) in every block (columns 0 … L−1); labels: quality by pair, higher is better. same_scale: one colour scale for all layers.
     """
     figure = plt.figure(figsize=(FULL, 4.5))

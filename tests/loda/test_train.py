@@ -60,7 +60,7 @@ def test_a_split_that_shares_references_is_refused(table: pd.DataFrame, tmp_path
     with pytest.raises(InputError, match=r"split 3 of splits\.json has .* in both train and test"):
         read_splits(path, table)
     path.write_text("[]")
-    with pytest.raises(InputError, match="is no split file"):
+    with pytest.raises(InputError, match="is not a split file"):
         read_splits(path, table)
 
 
