@@ -210,7 +210,7 @@ def train(
     )
     check_options(options)
     with progress_bar("images") as update:
-        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        update("resize", 0, 0)  # shown while torch and Lightning are imported
         from fmiqa_utils.loda.run import run_folder
         from fmiqa_utils.loda.run import train as train_splits
 
@@ -265,7 +265,7 @@ def evaluate(
     if output:
         prepare_file(output)
     with progress_bar("images") as update:
-        update(dataset, 0, 0)  # a sign of life while torch is imported and the model is made
+        update(dataset, 0, 0)  # shown while torch is imported and the model is made
         import pandas as pd
 
         from fmiqa_utils.loda.evaluate import evaluate as evaluate_on
@@ -309,7 +309,7 @@ def predict(
 
     prepare_file(output)
     with progress_bar("images") as update:
-        update("predict", 0, 0)  # a sign of life while torch is imported
+        update("predict", 0, 0)  # shown while torch is imported
         from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
         from fmiqa_utils.loda.evaluate import predict as predict_images
 
@@ -373,7 +373,7 @@ def ablate(
     )
     check_options(options)
     with progress_bar("images") as update:
-        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        update("resize", 0, 0)  # shown while torch and Lightning are imported
         from fmiqa_utils.loda.ablate import VITS, ablate_vits, ablation_folder, save_ablation
         from fmiqa_utils.loda.outputs import prepare_folder
 

@@ -35,7 +35,7 @@ BEYOND = 0.14  # of the depth axis: how far right of the last block the embeddin
 
 
 def block_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table whose feature is a block's index, not "joint", "embedding" or "image"."""
+    """The rows of a table with a block's index as feature, not "joint", "embedding" or "image"."""
     return table[[isinstance(feature, int | np.integer) for feature in table["feature"]]]
 
 

@@ -184,7 +184,7 @@ def _join(blocks: list[_Block], problems: list[dict[str, object]]) -> pd.DataFra
 
 
 def _typical(blocks: list[_Block]) -> _Block:
-    """The first block with the dataset's full size; else the largest whose rows `AGREEING` files share; else the largest."""
+    """The first block with the dataset's full size; else the largest that has the same rows in `AGREEING` files; else the largest."""
     known = DATASETS[blocks[0].dataset].rows if blocks[0].dataset in DATASETS else None
     sets = [(len(b.names), int(pd.util.hash_array(b.names.to_numpy()).sum())) for b in blocks]
     count = Counter(sets)

@@ -80,7 +80,7 @@ def _chosen(choice: pd.DataFrame, best: pd.Series, small: bool) -> str:
     """That the block was chosen on the same images, and its lead where it is chosen on other images."""
     rows = choice[same_series(choice, best)] if len(choice) else choice
     if rows.empty or small:
-        return "The block was chosen on these same images, which flatters it."
+        return "The block was chosen on these same images, so it looks better than it is."
     row = rows.iloc[0]
     lead = span(row["held_out_lead"], row["lower"], row["upper"], signed=True)
     return (

@@ -94,7 +94,7 @@ def _suspicious(run: Run) -> str:
     treatment = run.manifests[0]["settings"]["small_images"]
     small = _small_pairs(run) if treatment != "error" else 0
     if small:
-        remarks.append(f"{count(small, 'pair')} under 224 px, whose images were enlarged ({treatment})")
+        remarks.append(f"{count(small, 'pair')} with images under 224 px, which were enlarged ({treatment})")
     if run.pairs["quality"].nunique() == 1 and len(run.pairs) > 1:
         remarks.append("labels that are all the same")
     return f"Look at these first: {'; '.join(remarks)}." if remarks else "Nothing looks suspicious."

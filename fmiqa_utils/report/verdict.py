@@ -265,7 +265,7 @@ def _honest(top: pd.DataFrame, models: int, small: bool) -> str:
     words += " chosen on these same images"
     lead, lower, upper = (float(best[name]) for name in HELD_OUT)
     if small or np.isnan(lead):
-        return f"{words}, which flatters it."
+        return f"{words}, so it looks better than it is."
     what = "this choice" if models == 1 else "the choice within the model"
     return (
         f"{words}. Where four fifths of the references make {what} and the rest judge it, the difference is "

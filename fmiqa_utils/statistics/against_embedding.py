@@ -46,7 +46,7 @@ def intermediate_vs_embedding(
 def corrected_vs_published(run: Run, *, n_resamples: int = 2000) -> pd.DataFrame:
     """SRCC of each distance's corrected joint form against its published one; empty where the run has one form only.
 
-    A distance whose two forms are the same for the model (l2; cos of tokens) is left out.
+    A distance with two equal forms for the model (l2; cos of tokens) is left out.
     Columns: backbone, weights, normalize, distance, n, value, control (the published form), difference, lower, upper (95 %), p_bootstrap,
     p_bootstrap_holm (over the distances of one backbone) and significant (at 5 %).
     """
@@ -101,7 +101,7 @@ def layer_choice(run: Run, distance: str = "cos", variant: str = "published") ->
 
 
 def best_blocks(table: pd.DataFrame, statistic: str = "srcc") -> pd.DataFrame:
-    """The row of the best block of every series: rows of a `correlation_table` whose feature is a block, best first.
+    """The best block of every series: its row of `table` (from `correlation_table`), best first.
 
     A series without a defined correlation has no row. Raises InputError where no row is left.
     """

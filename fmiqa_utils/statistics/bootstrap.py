@@ -59,7 +59,7 @@ def weighted_srcc(
     """SRCC of every column under every weighting, [m, k]: equal to scipy's on the replicated sample.
 
     `values` [n, k], `quality` [n], `clusters` [n] integers, `weights` [clusters, m]: how often an item of the
-    cluster counts (0 leaves it out). Items whose value is NaN are left out of that column only.
+    cluster counts (0 leaves it out). Items with a NaN value are left out of that column only.
     """
     matrix, target = np.asarray(values, dtype=float), np.asarray(quality, dtype=float)
     counts = np.asarray(weights)

@@ -101,7 +101,7 @@ def robustness_table(
 def relative_change(run: Run, distance: str = "cos", variant: str = "published") -> pd.DataFrame:
     """Every pair's value under a transform, divided by its unmoved value: `DRAWN`, pair_id, transform, kind, amount, ratio.
 
-    Distances only: ratios of a baseline such as PSNR mean nothing. Pairs whose unmoved distance is 0 or that failed have NaN.
+    Distances only: ratios of a baseline such as PSNR mean nothing. Pairs that failed or have an unmoved distance of 0 have NaN.
     """
     pairs = moved_pairs(run)
     rows = main_measures(run, distance, variant)
