@@ -74,7 +74,7 @@ def _heat_map(ax: Axes, image: np.ndarray, maps: np.ndarray | None, layer: int, 
     high = maps.max() if same_scale else maps[layer].max()
     shown = ax.imshow(maps[layer], cmap="magma", alpha=0.6, vmin=0, vmax=max(float(high), 1e-12))
     ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.02, format="%.2g")
-    ax.set_title(f"where block {layer} sees it", fontsize=8)
+    ax.set_title(f"where block {layer} sees the distortion", fontsize=8)
 
 
 def _curve(ax: Axes, curves: pd.DataFrame, pair_id: str, layer: int, backbone: str, distance: str) -> None:

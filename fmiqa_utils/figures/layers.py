@@ -31,7 +31,7 @@ from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names
 
 GRID = {"plcc": "PLCC, raw", "plcc_fit4": "PLCC, logistic", "krcc": "KRCC", "srcc_within": "SRCC within refs"}
 BANDS = 3  # series: with more, bands would hide one another
-BEYOND = 0.14  # of the depth axis: how far right of the last block the embedding stands
+BEYOND = 0.14  # of the depth axis: how far right of the last block the embedding is drawn
 
 
 def block_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def shortened(options: Options, images: int) -> str:
 
 
 def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
-    """SRCC of LoDa and of every whole_model-model distance, embedding and baseline on the test images of split 0, best first.
+    """SRCC of LoDa and of every whole-model distance, embedding and baseline on the test images of split 0, best first.
 
     Columns: method, kind (NR or FR), series ("" for LoDa and baselines), backbone, variant, weights, normalize, n, srcc, srcc_lo,
     srcc_hi, plcc, plcc_fit4, krcc.
@@ -82,7 +82,7 @@ def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 100
     ]
     loda = whole_model[whole_model["distance"] == "psnr"].drop_duplicates("pair_id")
     values = test.set_index("pair_id")["prediction"]
-    # The sign is that of a distance, which grows with distortion.
+    # Negated, because a distance grows with distortion.
     loda = loda.assign(backbone="loda", distance="loda", value=-loda["pair_id"].map(values))
     table = correlation_table(pd.concat([whole_model, loda]), pairs, n_resamples=n_resamples)
     names = series_names(run.scores)

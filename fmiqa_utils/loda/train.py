@@ -161,7 +161,7 @@ class Training(L.LightningModule):
         self.log_dict({"train_loss": loss, "val_plcc": row["val_plcc"], "lr": lr})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The released layout, and beside it what is needed to resume and to identify the model."""
+        """Writes the released layout, and what is needed to resume and to identify the model."""
         released = self.model.checkpoint()
         trained = {k for k in checkpoint["state_dict"] if k.startswith("model.learner.")}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}

@@ -84,7 +84,7 @@ def parse_method(name: str) -> Method:
 
 
 def oriented(table: pd.DataFrame, names: list[str]) -> FloatArray:
-    """Predictions [n, k] of a table of `Published`, turned so that larger means better."""
+    """Predictions [n, k] of a table of `Published`, with signs for which larger means better."""
     signs = [1 if parse_method(name).method in STORED_AS_QUALITY else -1 for name in names]
     return table[names].to_numpy(dtype=float) * np.array(signs, dtype=float)
 

@@ -77,7 +77,7 @@ def _beside(table: pd.DataFrame, best: pd.Series) -> str:
 
 
 def _chosen(choice: pd.DataFrame, best: pd.Series, small: bool) -> str:
-    """That the block was chosen on the same images, and its lead where it is chosen on other images."""
+    """That the block was chosen on the same images, and its lead where it is chosen on other references."""
     rows = choice[same_series(choice, best)] if len(choice) else choice
     if rows.empty or small:
         return "The block was chosen on these same images, so it looks better than it is."

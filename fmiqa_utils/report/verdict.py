@@ -256,7 +256,7 @@ def _difference(row: pd.Series, small: bool) -> str:
 
 
 def _honest(top: pd.DataFrame, models: int, small: bool) -> str:
-    """That the best was chosen on the same images, and its lead where the choice within its model was made on other images."""
+    """That the best was chosen on the same images, and its lead where the choice within its model was made on other references."""
     best = top.iloc[0]
     if best["choices"] * models == 1:
         return ""

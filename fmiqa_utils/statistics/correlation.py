@@ -32,7 +32,7 @@ def correlation_table(
 
     `pairs` says which pairs count; every column of `scores` (a combination of KEYS) must have a row for each
     of them. `by` names columns of `pairs` to split by, such as "distortion" or ["distortion", "level"].
-    Predictions are turned so that a positive correlation means agreement with people. Columns:
+    The signs of predictions are set so that a positive correlation means agreement with people. Columns:
 
     - n, n_failed, n_refs: pairs used, pairs left out because their value is NaN, references of those used;
     - srcc with its percentile bootstrap interval srcc_lo, srcc_hi: references (`resample="ref"`) or images
@@ -72,7 +72,7 @@ def correlation_table(
 
 
 def wide_scores(scores: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Predictions of one dataset, turned so that larger means better: a row per pair, a column per score.
+    """Predictions of one dataset, with signs for which larger means better: a row per pair, a column per score.
 
     Rows follow `pairs`, columns are a MultiIndex of KEYS with blocks in order, a failed pair is NaN.
     Raises InputError if `pairs` holds several datasets, or a pair has no row or more than one in a column.
@@ -130,7 +130,7 @@ def _positions(pair_ids: pd.Series, pairs: pd.DataFrame) -> NDArray[np.intp]:
     ids = pair_ids.astype("category").cat
     index = pd.Index(pairs["pair_id"])
     if not index.is_unique:
-        raise InputError(f"pair_id {index[index.duplicated()][0]!r} stands twice in the pairs table.")
+        raise InputError(f"pair_id {index[index.duplicated()][0]!r} occurs twice in the pairs table.")
     return index.get_indexer(ids.categories)[ids.codes]
 
 

@@ -77,7 +77,7 @@ def leaderboard(runs: Iterable[Run], *, n_resamples: int = 1000) -> pd.DataFrame
 
 
 def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The leaderboard of several runs from the `rows_of` each. Raises InputError if there is no table."""
+    """The leaderboard of several runs from the `rows_of` each run. Raises InputError if there is no table."""
     if not tables:
         raise InputError("there is no run to compare: fmiqa extract makes one.")
     table = pd.concat(tables, ignore_index=True)
