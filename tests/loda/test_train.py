@@ -139,7 +139,8 @@ def test_training_ends_with_a_checkpoint_that_predicts(table: pd.DataFrame, tmp_
     size = (split / "best.ckpt").stat().st_size
     assert size < 20e6  # what was trained and its optimizer, not the frozen models
     with pytest.raises(
-        InputError, match="not of LoDa with vit_small_patch16_224: its vit is vit_tiny_patch16_224"
+        InputError,
+        match="not of LoDa with vit_small_patch16_224: the checkpoint records vit vit_tiny_patch16_224",
     ):
         load_checkpoint(split / "best.ckpt", vit="vit_small_patch16_224")
 
