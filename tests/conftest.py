@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "fmiqa-tests-no-hub")
 from fmiqa_utils.backbones.load import Backbone, load_backbone
 from fmiqa_utils.extraction.scorer import Scorer, Settings
 from fmiqa_utils.paths import project_root
+
+# A shell without job control starts what runs in the background deaf to Ctrl-C, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = "timm:vit_tiny_patch16_224"
 FOLDERS = ("data", "scores", "figures", "reports")

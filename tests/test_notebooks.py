@@ -301,7 +301,7 @@ OFFERS: dict[str, dict[str, Offer]] = {
         ),
     },
     "07": {
-        "run": Offer("name of the run whose distances stand beside LoDa", (NAME,)),
+        "run": Offer("name of the run that LoDa is compared with", (NAME,)),
         "dataset": Offer(f"the run's dataset: {', '.join(NAMES[:-1])}, or {OWN}", NAMES),
         "root": ROOT,
         "labels": LABELS,

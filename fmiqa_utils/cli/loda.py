@@ -36,11 +36,11 @@ app = typer.Typer(
     help="LoDa, the no-reference model that is trained: train, evaluate, predict, ablate.",
     no_args_is_help=True,
 )
-KINDS = ("pairs", "images")  # of datasets that LoDa is trained on
+KINDS = ("pairs", "images")  # the kinds of datasets that LoDa is trained on
 
 
 def check_splits(value: str) -> None:
-    """Raises InputError unless `value` is "all" or numbers by commas, each once; which there are, the table of splits says."""
+    """Raises InputError unless `value` is "all" or numbers separated by commas, each once; `loda.options.check_splits` checks the range."""
     if value == "all":
         return
     if not all(word.isdecimal() for word in once(split_names(value), "split")):
@@ -54,21 +54,23 @@ Cnn = Annotated[
 ]
 Released = Annotated[
     str | None,
-    typer.Option(help="For a released checkpoint, which does not say.", callback=checked(check_word)),
+    typer.Option(
+        help="Only for a released checkpoint, which does not record it.", callback=checked(check_word)
+    ),
 ]
 Frozen = FrozenWeights
 Epochs = Annotated[int, typer.Option(help="Passes over the training part.", callback=at_least(1))]
 Batch = Annotated[
     int,
     typer.Option(
-        help="Images in one step; the loss couples all of them, on several devices each share.",
+        help="Images in one step; the loss couples all of them, or on several devices those of each device.",
         callback=at_least(2),
     ),
 ]
 DeviceBatch = Annotated[
     int,
     typer.Option(
-        help="Images in memory at once; 0: the whole batch. Less changes nothing but time.",
+        help="Images in memory at once; 0: the whole batch. A smaller number gives the same result, more slowly.",
         callback=at_least(0),
     ),
 ]
@@ -84,7 +86,7 @@ Rate = Annotated[
 Seed = Annotated[
     int,
     typer.Option(
-        help="Of the learner's start, the crops, their order and the dropout.",
+        help="Seed for the learner's initial weights, the crops, their order and the dropout.",
         callback=at_least(0, 2**32 - 1),
     ),
 ]
@@ -117,11 +119,11 @@ Bn = Annotated[
     choice(
         BATCH_NORM,
         "treatment of BatchNorm",
-        "frozen, or published: the CNN's BatchNorm statistics move while training.",
+        "frozen, or published: the CNN's BatchNorm statistics change in training.",
     ),
 ]
 Images = Annotated[
-    int, typer.Option(help="Use only so many images, evenly spaced; 0: all.", callback=at_least(0))
+    int, typer.Option(help="Use only this many images, evenly spaced; 0: all.", callback=at_least(0))
 ]
 Workers = Annotated[int, typer.Option(help="Processes that load images.", callback=at_least(0))]
 Devices = Annotated[
@@ -134,7 +136,7 @@ Checkpoint = Annotated[
 
 
 def check_paths(values: list[Path]) -> list[Path]:
-    """Raises InputError unless every path is there."""
+    """Raises InputError for a path that does not exist."""
     for value in values:
         check_exists(value)
     return values
@@ -166,7 +168,7 @@ def train(
     precision: Precision = "fp32",
     bn: Bn = "frozen",
     inject: Annotated[
-        bool, typer.Option(help="Inject local distortion features; without: a probe of the ViT.")
+        bool, typer.Option(help="Inject local distortion features; --no-inject: a probe of the ViT.")
     ] = True,
     seed: Seed = 0,
     images: Images = 0,
@@ -181,7 +183,7 @@ def train(
     refuse_dataset(dataset, labels, direction, KINDS)
     if ":" in device and devices > 1:
         raise InputError(
-            f"--device {device} is one GPU, --devices {devices} are more: leave one of them out."
+            f"--device {device} is one GPU, but --devices asks for {devices}: leave one of them out."
         )
 
     from fmiqa_utils.loda.options import Options, check_options
@@ -204,14 +206,14 @@ def train(
     )
     check_options(options)
     with progress_bar("images") as update:
-        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        update("resize", 0, 0)  # shown while torch and Lightning are imported
         from fmiqa_utils.loda.run import run_folder
-        from fmiqa_utils.loda.run import train as run
+        from fmiqa_utils.loda.run import train as train_splits
 
         chosen = _device(device) if devices == 1 else device
         rows = _images(dataset, root, labels, direction, images, update)
         _warn(weights)
-        results = run(
+        results = train_splits(
             rows,
             options,
             splits=_numbers(splits),
@@ -251,7 +253,7 @@ def evaluate(
     device: Device = "auto",
     output: Annotated[Path | None, typer.Option(help="CSV for the predictions.")] = None,
 ) -> None:
-    """Agreement of a trained model with the labels of a whole dataset, such as another than it was trained on."""
+    """Agreement of a trained model with the labels of a whole dataset, for example one it was not trained on."""
     refuse_dataset(dataset, labels, direction, KINDS)
 
     from fmiqa_utils.loda.outputs import prepare_file
@@ -259,10 +261,10 @@ def evaluate(
     if output:
         prepare_file(output)
     with progress_bar("images") as update:
-        update(dataset, 0, 0)  # a sign of life while torch is imported and the model is made
+        update(dataset, 0, 0)  # shown while torch is imported and the model is made
         import pandas as pd
 
-        from fmiqa_utils.loda.evaluate import evaluate as run
+        from fmiqa_utils.loda.evaluate import evaluate as evaluate_on
         from fmiqa_utils.loda.evaluate import load_checkpoint
 
         chosen = _device(device)
@@ -270,7 +272,7 @@ def evaluate(
         update(dataset, 0, len(rows))
         model = load_checkpoint(checkpoint, vit, cnn)
         _warn(model.weights)
-        predictions, values = run(
+        predictions, values = evaluate_on(
             model,
             rows,
             crops=test_crops,
@@ -303,15 +305,15 @@ def predict(
 
     prepare_file(output)
     with progress_bar("images") as update:
-        update("predict", 0, 0)  # a sign of life while torch is imported
+        update("predict", 0, 0)  # shown while torch is imported
         from fmiqa_utils.loda.evaluate import find_images, load_checkpoint
-        from fmiqa_utils.loda.evaluate import predict as run
+        from fmiqa_utils.loda.evaluate import predict as predict_images
 
         chosen, files = _device(device), find_images(paths)
         update("predict", 0, len(files))
         model = load_checkpoint(checkpoint, vit, cnn)
         _warn(model.weights)
-        rows = run(
+        rows = predict_images(
             model,
             files,
             crops=crops,
@@ -367,7 +369,7 @@ def ablate(
     )
     check_options(options)
     with progress_bar("images") as update:
-        update("resize", 0, 0)  # a sign of life while torch and Lightning are imported
+        update("resize", 0, 0)  # shown while torch and Lightning are imported
         from fmiqa_utils.loda.ablate import VITS, ablate_vits, ablation_folder, save_ablation
         from fmiqa_utils.loda.outputs import prepare_folder
 
@@ -415,7 +417,7 @@ def _images(
 
 
 def _device(name: str) -> str:
-    """The device in torch's words. Raises InputError for one that is not there."""
+    """The name of the device as torch writes it. Raises InputError for a device that is not there."""
     from fmiqa_utils.backbones.device import pick_device
 
     return str(pick_device(name))

@@ -38,7 +38,7 @@ app.add_typer(datasets_app, name="datasets")
 
 
 def _known(names: list[str] | None) -> list[str] | None:
-    """Raises InputError for a run that is not there."""
+    """Raises InputError for a run that does not exist."""
     for name in names or []:
         refuse_unknown_run(name)
     return names
@@ -53,7 +53,7 @@ def published(
     path: Annotated[
         Path | None,
         typer.Argument(
-            help="Per-image results: a folder or file, CSV or Parquet; none: the packaged table.",
+            help="Per-image results: a folder or file, CSV or Parquet. Without it: the packaged table.",
             callback=checked(check_exists),
         ),
     ] = None,
@@ -62,10 +62,10 @@ def published(
     ] = False,
     run: KnownRun = None,
 ) -> None:
-    """Correlations of other people's per-image results, pooled and within reference."""
+    """Correlations of published per-image results with people, over all images and within references."""
     if path is None and (run or fit):
         given = "--run compares with" if run else "--fit fits"
-        raise InputError(f"{given} per-image results: name their folder too.")
+        raise InputError(f"{given} per-image results: name their file or folder too.")
 
     from fmiqa_utils.progress import progress_bar
 
@@ -86,9 +86,12 @@ def published(
         from fmiqa_utils.published.agreement import agreement
         from fmiqa_utils.scores.runs import load_run
 
-        same, beside = agreement(results, load_run(run))
+        same, correlations_of_both = agreement(results, load_run(run))
         show(same.round(6), f"Pair by pair: run {run} against {path.name}")
-        show(beside.drop(columns=["normalize", "feature"]).round(4), "Correlations with the published labels")
+        show(
+            correlations_of_both.drop(columns=["normalize", "feature"]).round(4),
+            "Correlations with the published labels",
+        )
 
 
 @app.command()
@@ -96,7 +99,7 @@ def compare(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names of runs; none: every run there is.", callback=_known, autocompletion=run_names
+            help="Names of runs. Without names: every run.", callback=_known, autocompletion=run_names
         ),
     ] = None,
     output: Annotated[
@@ -122,7 +125,7 @@ def compare(
         check_room(folder, "The leaderboard", 2**20)
         if runs:
             loaded = [load_run(name) for name in runs]
-        else:  # whatever can be read of what is there
+        else:  # all runs that can be read
             loaded, left_out = read_each(known_runs(), lambda run: run)
             for sentence in left_out:
                 say(sentence)
@@ -145,14 +148,14 @@ def bench(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON object instead of tables.")] = False,
 ) -> None:
-    """What the sweep costs beside the bare model on this machine, and how long the datasets would take."""
+    """Time of the sweep against the bare model on this machine, and how long the datasets would take."""
     refuse_models(backbone)
 
     from fmiqa_utils.backbones.device import pick_device
-    from fmiqa_utils.extraction.bench import bench as run
+    from fmiqa_utils.extraction.bench import bench as measure
     from fmiqa_utils.extraction.bench import save_bench
 
-    result = run(
+    result = measure(
         backbone,
         weights,
         windows=windows,
@@ -208,7 +211,7 @@ def backbones() -> None:
         for b in BACKBONES.values()
     ]
     show_rows(rows, "Backbones")
-    tell("Any other: timm:NAME (with forward_intermediates) or openclip:NAME/TAG.")
+    tell("Any other backbone: timm:NAME (with forward_intermediates) or openclip:NAME/TAG.")
 
 
 @app.command()
@@ -259,11 +262,11 @@ def check(
     """Verify every row of a dataset against the disk; exits with 1 if anything is wrong."""
     refuse_label_options(name, labels, direction)
 
-    from fmiqa_utils.datasets.check import check_dataset as run
+    from fmiqa_utils.datasets.check import check_dataset as check_files
     from fmiqa_utils.progress import progress_bar
 
     with progress_bar("files") as update:
-        result = run(
+        result = check_files(
             name,
             root,
             labels=labels,

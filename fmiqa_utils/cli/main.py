@@ -1,4 +1,4 @@
-"""The `fmiqa` command: each verb checks its words, calls one function of the package and prints what it returned."""
+"""The `fmiqa` command: each verb checks its options, calls one function of the package and prints the result."""
 
 import json
 import os
@@ -76,7 +76,7 @@ app = typer.Typer(
 def demo(
     force: Annotated[bool, typer.Option("--force", help="Build it again even if it is there.")] = False,
 ) -> None:
-    """Build the demo dataset (seven photographs distorted like TID2013) and show how near to TID2013 it is."""
+    """Build the demo dataset (seven photographs distorted like TID2013) and show how close to TID2013 it is."""
     from fmiqa_utils.demo.build import deviation_table
 
     root = _build_demo(force)
@@ -179,7 +179,7 @@ def report(
     ] = None,
 ) -> None:
     """Run the notebooks for a dataset and write one HTML page, reports/RUN/index.html; only what changed is run again."""
-    said: dict[str, object] = {
+    given: dict[str, object] = {
         "root": root,
         "labels": labels,
         "direction": direction,
@@ -193,7 +193,7 @@ def report(
         "small_images": small_images,
         "strict": strict or None,
     }
-    options = {name: value for name, value in said.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None}
     assigned = _assignments(set_, options)
     refuse_dataset(dataset, labels, direction)
     refuse_models(backbone)
@@ -223,11 +223,11 @@ def report(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
-    """Open JupyterLab on the notebooks; its own options, such as --no-browser --port 9999, are passed on to it."""
+    """Open JupyterLab on the notebooks; JupyterLab's options, such as --no-browser --port 9999, are passed on to it."""
     from fmiqa_utils.paths import root_variables, working_notebooks
 
     if os.geteuid() == 0 and not any("allow" in word and "root" in word for word in context.args):
-        say("fmiqa: you are root, and JupyterLab starts for root only with fmiqa lab --allow-root.")
+        say("fmiqa: you are root, and JupyterLab refuses root: start it with fmiqa lab --allow-root.")
     command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(working_notebooks())]
     os.execve(sys.executable, [*command, *context.args], os.environ | root_variables())
 
@@ -280,11 +280,11 @@ app.add_typer(loda_app, name="loda")
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one line on stderr and exit status 2, a stop is one line and 128 plus the signal's number."""
+    """The entry point: a user's mistake gives one line on stderr and exit status 2, a stop one line and 128 plus the signal's number."""
     readable_anywhere()
     stopping.listen()
     try:
-        status, sentence = _run()
+        status, sentence = _outcome()
     except BaseException:
         if not stopping.stopped_by():
             raise
@@ -296,20 +296,22 @@ def main() -> None:
     sys.exit(status)
 
 
-def _run() -> tuple[int, str]:
-    """The exit status of the command line, and what there is to say of a mistake in it."""
+def _outcome() -> tuple[int, str]:
+    """Run the command line; returns its exit status, and the sentence for a mistake in it."""
     try:
         return app(prog_name="fmiqa", standalone_mode=False) or 0, ""
     except InputError as error:
         return 2, str(error)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # Typer's own exceptions, wherever its version keeps them
+        if not hasattr(
+            error, "format_message"
+        ):  # Typer's exceptions have it, in whichever module its version defines them
             raise
         return 2, _mistake(error)
 
 
 def _mistake(error: Any) -> str:
-    """What Typer says of words that it cannot read, on one line, with the command that lists the right ones."""
+    """Typer's message about words that it cannot read, on one line, with the command that lists the right ones."""
     message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{message} ({context.command_path} --help says more)." if message and context else message
@@ -323,15 +325,15 @@ def _build_demo(force: bool = False) -> Path:
         return build_demo(progress=lambda done, total: update("demo dataset", done, total), force=force)
 
 
-def _assignments(words: list[str] | None, said: Mapping[str, object]) -> dict[str, object]:
-    """What --set assigns. Raises InputError for a word without "=", and for a name that an option decides."""
+def _assignments(words: list[str] | None, options: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that --set assigns. Raises InputError for a word without "=", and for a name that an option sets."""
     assigned: dict[str, object] = {}
     for name, equals, value in (w.partition("=") for w in words or []):
         if not equals or not name:
-            raise InputError(f"--set {name} names no value: write --set {name or 'NAME'}=VALUE.")
+            raise InputError(f"--set {name} has no value: write --set {name or 'NAME'}=VALUE.")
         if name in ("dataset", "backbone", "weights", "run"):
             raise InputError(f"--set {name}={value}: write --{name} {value} instead.")
-        if name in said or name in assigned:
+        if name in options or name in assigned:
             raise InputError(f"{name} is given twice, the second time by --set {name}={value}.")
         assigned[name] = value
     return assigned

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: the work in hand is broken off, one sentence says what is kept, and the exit status is the shell's own.
+"""Ctrl-C and SIGTERM: the work is interrupted, one sentence says what is kept, and the exit status is 128 plus the signal's number.
 
-Typer turns a KeyboardInterrupt into an exit without a word, Lightning into exit status 1, others into errors of their own. So the signal
-is remembered when it comes, and `main` asks here whatever came out of the command.
+Typer turns a KeyboardInterrupt into an exit without a message, Lightning into exit status 1, other libraries into other errors. So the
+signal is remembered when it comes, and `main` asks for it at the end, whatever the command returned or raised.
 """
 
 import signal
@@ -19,7 +19,7 @@ _caught: list[int] = []
 
 
 def listen() -> None:
-    """From here on SIGINT and SIGTERM raise KeyboardInterrupt and are remembered; one that the parent ignores stays ignored."""
+    """From here on SIGINT and SIGTERM raise KeyboardInterrupt and are remembered; a signal that the parent ignores stays ignored."""
     _caught.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -37,7 +37,7 @@ def stopped_by() -> int:
 
 
 def sentence(words: list[str]) -> str:
-    """What is said of a command line that was stopped: what is kept, and how to go on."""
+    """The sentence for a stopped command line: what is kept, and how to go on."""
     verb = [w for w in words if not w.startswith("-")]
     kept = (
         KEPT.get(" ".join(verb[:1])) or KEPT.get(" ".join(verb[:2])) or "nothing half-written is left behind."

@@ -38,7 +38,7 @@ app = typer.Typer()
 
 
 def _gpus(value: float | None) -> float | None:
-    """Raises InputError for GPUs that no actor can have."""
+    """Raises InputError for a number of GPUs that an actor cannot have."""
     refuse_gpus(value)
     return value
 
@@ -49,7 +49,8 @@ def sweep(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="A YAML file with the same names; options win over it.", callback=checked(check_file)
+            help="A YAML file with the same names; options on the command line win.",
+            callback=checked(check_file),
         ),
     ] = None,
     datasets: Datasets = None,
@@ -69,18 +70,19 @@ def sweep(
     workers: Annotated[
         int,
         typer.Option(
-            help="Processes or actors; 0: one per GPU, else this process or an actor per CPU.",
+            help="Processes or actors; 0: one per GPU; without a GPU this process, or one actor per CPU.",
             callback=at_least(0),
         ),
     ] = 0,
     address: Annotated[
         str | None,
-        typer.Option(help="Of a running Ray cluster, such as auto.", callback=checked(check_word)),
+        typer.Option(help="Address of a running Ray cluster, such as auto.", callback=checked(check_word)),
     ] = None,
     num_gpus: Annotated[
         float | None,
         typer.Option(
-            help="GPUs for each Ray actor, 1 where there are any; fractions share one.", callback=_gpus
+            help="GPUs for each Ray actor, 1 if there are any; with a fraction, actors share a GPU.",
+            callback=_gpus,
         ),
     ] = None,
     output: Annotated[
@@ -158,12 +160,12 @@ def _refuse_early(
     if file is None:
         _refuse_nothing(datasets, backbones)
     names = split_names(datasets or "")
-    own = [name.startswith(OWN_TABLE) for name in names]
-    if direction and names and not any(own):
-        raise InputError("--direction is for csv:PATH only, and no dataset is one.")
-    for name, is_own in zip(names, own, strict=True):
-        if file is None or direction or not is_own:  # the file may give the direction
-            refuse_dataset(name, None, direction if is_own else None)
+    are_tables = [name.startswith(OWN_TABLE) for name in names]
+    if direction and names and not any(are_tables):
+        raise InputError("--direction is for csv:PATH only, and --datasets has no csv:PATH: leave it out.")
+    for name, is_table in zip(names, are_tables, strict=True):
+        if file is None or direction or not is_table:  # the file may give the direction
+            refuse_dataset(name, None, direction if is_table else None)
     if engine != "ray" and (address or num_gpus is not None):
         raise InputError(f"--{'address' if address else 'num-gpus'} is for --engine ray only.")
 
@@ -179,7 +181,7 @@ def _send_to(output: str) -> None:
 
 
 def _try_to_write(reports: bool) -> None:
-    """Raises InputError where the scores, figures or reports could not be written, before hours are spent."""
+    """Raises InputError if the scores, figures or reports cannot be written, before hours of work are spent."""
     from fmiqa_utils.files.storage import check_room, remove, write_atomically
     from fmiqa_utils.paths import figures_root, reports_root, scores_root
 
@@ -191,11 +193,13 @@ def _try_to_write(reports: bool) -> None:
 
 
 def _merged(context: typer.Context, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
-    """The file's values, and over them what was said on the command line."""
+    """The values of the file, overridden by the options on the command line."""
     words = {"distances": "distance", "variants": "variant"}
     sources = {name: context.get_parameter_source(words.get(name, name)) for name in given}
-    said = {name: given[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-    return {**given, **from_file, **said}
+    from_options = {
+        name: given[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"
+    }
+    return {**given, **from_file, **from_options}
 
 
 def _finish(names: list[str], reports: bool) -> None:
@@ -205,7 +209,7 @@ def _finish(names: list[str], reports: bool) -> None:
     from fmiqa_utils.scores.runs import load_run, run_backbones
     from fmiqa_utils.statistics.leaderboard import leaderboard, save_leaderboard, side_by_side
 
-    # a backbone at a time: thirty of them on one dataset are a hundred million rows
+    # one backbone at a time: thirty backbones on one dataset are a hundred million rows
     held = [(name, backbone) for name in names for backbone in run_backbones(name)]
     with progress_bar("runs"):
         board = leaderboard(track((load_run(n, [b]) for n, b in held), "leaderboard", "runs", len(held)))
@@ -219,7 +223,7 @@ def _finish(names: list[str], reports: bool) -> None:
             command = shlex.join(["fmiqa", *sys.argv[1:]])
             try:
                 page, _ = report_run(name, command=command, progress=update, say=say)
-            except InputError as error:  # the scores are there, and the next dataset may have a report
-                say(f"no report of {name}: {error}")
+            except InputError as error:  # the scores are kept, and the next dataset may still get a report
+                say(f"no report for {name}: {error}")
                 continue
         tell(f"Report: {short(page)}")

@@ -1,4 +1,4 @@
-"""One function per figure; each returns what it drew on. The names are listed in `__init__.pyi` and imported when used."""
+"""One function per figure; each returns its matplotlib figure. The names are listed in `__init__.pyi` and imported when used."""
 
 import lazy_loader
 

@@ -23,7 +23,7 @@ from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names
 from fmiqa_utils.scores.run_names import known_runs
 from fmiqa_utils.scores.runs import load_run
 
-KEPT = 16  # pairs whose maps stay in memory
+KEPT = 16  # number of pairs with maps kept in memory
 ANY = "any"
 
 
@@ -78,7 +78,7 @@ class Explorer:
         return self.data.pairs.set_index("pair_id").loc[self.controls["pair"].value]
 
     def draw(self) -> None:
-        """Draw the chosen pair anew."""
+        """Draw the chosen pair again."""
         c = {name: control.value for name, control in self.controls.items()}
         manifest = next(m for m in self.data.manifests if _series(m) == c["backbone"])
         notes: list[str] = []
@@ -126,13 +126,13 @@ class Explorer:
         self._fill_backbone()
 
     def _fill_pairs(self, *, new_ref: bool) -> None:
-        own = self.data.pairs[self.data.pairs["ref"] == self.controls["ref"].value]
+        pairs = self.data.pairs[self.data.pairs["ref"] == self.controls["ref"].value]
         if new_ref:
-            self._set("distortion", [str(d) or ANY for d in own["distortion"].fillna("").unique()])
+            self._set("distortion", [str(d) or ANY for d in pairs["distortion"].fillna("").unique()])
         distortion = self.controls["distortion"].value
-        own = own[own["distortion"].fillna("").astype(str).replace("", ANY) == distortion]
-        level = own["level"].astype(str).where(own["level"].notna(), own["pair_id"])
-        self._set("pair", list(zip(level, own["pair_id"], strict=True)))
+        pairs = pairs[pairs["distortion"].fillna("").astype(str).replace("", ANY) == distortion]
+        level = pairs["level"].astype(str).where(pairs["level"].notna(), pairs["pair_id"])
+        self._set("pair", list(zip(level, pairs["pair_id"], strict=True)))
 
     def _fill_backbone(self) -> None:
         scores = self._blocks(self.controls["backbone"].value)
@@ -143,7 +143,7 @@ class Explorer:
         self._filling = False
 
     def _set(self, name: str, options: list[Any]) -> None:
-        """New options for a control; its value stays if it is still among them."""
+        """Set new options for a control; its value stays if it is still one of them."""
         control, before = self.controls[name], self.controls[name].value
         values = [o[1] if isinstance(o, tuple) else o for o in options]
         self._filling = True
@@ -154,14 +154,16 @@ class Explorer:
     def _blocks(self, series: Key) -> pd.DataFrame:
         s = self.data.scores
         same = np.logical_and.reduce([s[name] == value for name, value in zip(GROUP, series, strict=True)])
-        own = s[same & (s["transform"] == "none")]
-        own = own[own["feature"].map(lambda f: isinstance(f, int)).astype(bool)]
-        forms = set(own["variant"])
-        return own[own["variant"] == ("published" if "published" in forms else min(forms))]
+        rows = s[same & (s["transform"] == "none")]
+        rows = rows[rows["feature"].map(lambda f: isinstance(f, int)).astype(bool)]
+        forms = set(rows["variant"])
+        return rows[rows["variant"] == ("published" if "published" in forms else min(forms))]
 
     def _curves(self, series: Key, distance: str) -> pd.DataFrame:
-        own = self._blocks(series)
-        return own[own["distance"] == distance].pivot(index="pair_id", columns="feature", values="value")
+        blocks = self._blocks(series)
+        return blocks[blocks["distance"] == distance].pivot(
+            index="pair_id", columns="feature", values="value"
+        )
 
     def _images(self, notes: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
         try:
@@ -175,7 +177,7 @@ class Explorer:
     def _pair_maps(
         self, manifest: dict[str, Any], images: tuple[np.ndarray, np.ndarray], distance: str, notes: list[str]
     ) -> np.ndarray | None:
-        """[L, H, W] of the pair, from memory if it is there; None, with a note, where the model cannot be had."""
+        """[L, H, W] of the pair, from memory if it is there; None, with a note, if the model cannot be loaded."""
         kind = "l2" if distance == "l2" else "cos"
         if kind != distance:
             notes.append(
@@ -185,11 +187,11 @@ class Explorer:
         if key not in self._maps:
             try:
                 ref, dist = (torch.from_numpy(i).permute(2, 0, 1)[None].to(self.device) / 255 for i in images)
-                found = self._metric(manifest).maps_by_kind(dist, ref)
+                maps_by_kind = self._metric(manifest).maps_by_kind(dist, ref)
             except InputError as error:
                 notes.append(f"There is no map: {error}")
                 return None
-            self._maps[key] = {name: maps[0].cpu().numpy() for name, maps in found.items()}
+            self._maps[key] = {name: maps[0].cpu().numpy() for name, maps in maps_by_kind.items()}
             if len(self._maps) > KEPT:
                 self._maps.popitem(last=False)
         self._maps.move_to_end(key)
@@ -200,7 +202,7 @@ class Explorer:
         if key not in self._metrics:
             if "#" in manifest["weights"]:
                 raise InputError(
-                    f"the weights file {manifest['weights']} is known by name and hash only, not by its place."
+                    f"the run records only the name and hash of the weights file {manifest['weights']}, not its path."
                 )
             model = load_backbone(*key[:2], normalize=key[2], precision=key[3], device=self.device)
             self._metrics[key] = FeatureDistance(model, distance="cos")
@@ -208,7 +210,7 @@ class Explorer:
 
 
 def _as_html(warning: str, notes: list[str]) -> str:
-    """Lines of plain text for an HTML widget, the warning first and in red: names of files in them are no markup."""
+    """Lines of plain text for an HTML widget, the warning first and in red; markup in file names is escaped."""
     lines = [html.escape(note) for note in notes]
     if warning:
         lines.insert(0, f"<strong style='color:#b00020'>{html.escape(warning)}</strong>")

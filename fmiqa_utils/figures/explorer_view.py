@@ -1,4 +1,4 @@
-"""The picture that the Explorer shows of one pair: images with their windows, where the distortion is seen, curve and scatter."""
+"""The Explorer's picture of one pair: images with their windows, a map of the distance, curve and scatter."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +30,7 @@ def pair_view(
 ) -> Figure:
     """One pair of a dataset.
 
-    images: reference and distorted, uint8 [H, W, 3], None where the files are not there; maps [L, H, W] or None; curves: distance of every
+    images: reference and distorted, uint8 [H, W, 3], None if the files are not there; maps [L, H, W] or None; curves: distance of every
     pair (index) in every block (columns 0 … L−1); labels: quality by pair, higher is better. same_scale: one colour scale for all layers.
     """
     figure = plt.figure(figsize=(FULL, 4.5))
@@ -74,7 +74,7 @@ def _heat_map(ax: Axes, image: np.ndarray, maps: np.ndarray | None, layer: int, 
     high = maps.max() if same_scale else maps[layer].max()
     shown = ax.imshow(maps[layer], cmap="magma", alpha=0.6, vmin=0, vmax=max(float(high), 1e-12))
     ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.02, format="%.2g")
-    ax.set_title(f"where block {layer} sees it", fontsize=8)
+    ax.set_title(f"where block {layer} sees the distortion", fontsize=8)
 
 
 def _curve(ax: Axes, curves: pd.DataFrame, pair_id: str, layer: int, backbone: str, distance: str) -> None:

@@ -20,9 +20,9 @@ HEAD = 44  # characters of a column's name in the heat map
 
 
 def type_heatmap(table: pd.DataFrame, title: str) -> Figure:
-    """SRCC per distortion type (rows) and column of `table` (a pivot), with the numbers written in, the highest means first.
+    """SRCC per distortion type (rows) and column of `table` (a pivot), with the numbers written in, the highest mean first.
 
-    The colours span the values; they part at zero where values of both signs are there.
+    The colours span the values; they change hue at zero if there are values of both signs.
     """
     order = table.mean(axis=1).sort_values(ascending=False, kind="stable").index
     columns = table.mean().sort_values(ascending=False, kind="stable").index

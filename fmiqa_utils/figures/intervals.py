@@ -34,8 +34,8 @@ def interval_plot(
 ) -> Figure:
     """One row per line of `table`: the statistic as a dot with its interval; columns backbone, variant, STATISTIC, _lo, _hi.
 
-    `zero`: what lies right of zero, for a plot of differences. `groups`: the series of every row ("" for none); it stands before the
-    label, or, with more than `ROWS` rows, at the head of a panel of its own.
+    `zero`: what lies right of zero, for a plot of differences. `groups`: the series of every row ("" for none); it is put before the
+    label or, with more than `ROWS` rows, above a separate panel for each series.
     """
     if len(table) == 0:
         raise InputError("there is no row to draw: the table is empty.")
@@ -60,17 +60,17 @@ def interval_plot(
 def _interval_panels(
     table: pd.DataFrame, labels: Sequence[str], groups: Sequence[str], statistic: str
 ) -> Figure:
-    """A panel per series, what belongs to none in the last."""
+    """A panel per series; rows without a series are in the last panel."""
     order = list(series_names(table).values()) if set(GROUP) <= set(table.columns) else []
     heads = sorted(
         dict.fromkeys(groups), key=lambda g: (g == "", order.index(g) if g in order else len(order))
     )
-    places = {g: [i for i, own in enumerate(groups) if own == g] for g in heads}
+    positions = {g: [i for i, group in enumerate(groups) if group == g] for g in heads}
     columns = min(3, len(heads))
     room = FULL / columns - 0.15 - 0.055 * max(map(len, labels))  # inches beside the rows' names
     titles = [wrapped(head or "image metrics", room, 7) for head in heads]
     starts = range(0, len(heads), columns)
-    tallest = [max(len(places[g]) for g in heads[i : i + columns]) for i in starts]
+    tallest = [max(len(positions[g]) for g in heads[i : i + columns]) for i in starts]
     lines = [1 + max(t.count("\n") for t in titles[i : i + columns]) for i in starts]
     figure, axes = plt.subplots(
         len(starts),
@@ -81,7 +81,7 @@ def _interval_panels(
         gridspec_kw={"height_ratios": [0.3 + 0.155 * t for t in tallest]},
     )
     for i, (ax, head) in enumerate(zip(axes.flat, heads, strict=False)):
-        rows = places[head]
+        rows = positions[head]
         _intervals(ax, table.iloc[rows], [labels[i] for i in rows], statistic, tallest[i // columns])
         ax.set_title(titles[i], fontsize=7)
         ax.tick_params(axis="y", labelsize=6.3)

@@ -31,23 +31,23 @@ from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names
 
 GRID = {"plcc": "PLCC, raw", "plcc_fit4": "PLCC, logistic", "krcc": "KRCC", "srcc_within": "SRCC within refs"}
 BANDS = 3  # series: with more, bands would hide one another
-BEYOND = 0.14  # of the depth axis: how far right of the last block the embedding stands
+BEYOND = 0.14  # of the depth axis: how far right of the last block the embedding is drawn
 
 
 def block_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table whose feature is a block's index, not "joint", "embedding" or "image"."""
+    """The rows of a table with a block's index as feature, not "joint", "embedding" or "image"."""
     return table[[isinstance(feature, int | np.integer) for feature in table["feature"]]]
 
 
 @dataclass(frozen=True)
 class _Curves:
-    """What is drawn: the blocks of every series, its name and look, and where the embedding stands."""
+    """What is drawn: the blocks and the embedding of every series, its name and its look."""
 
     blocks: dict[Key, pd.DataFrame]  # with a column `x`
     embedding: dict[Key, pd.DataFrame]
     names: dict[Key, str]
     looks: dict[Key, Look]
-    relative: bool  # depth from 0 to 1, since the numbers of blocks differ
+    relative: bool  # depth from 0 to 1, because the numbers of blocks differ
     last: float  # x of the last block
 
     @property
@@ -57,8 +57,8 @@ class _Curves:
 
 def _curves(table: pd.DataFrame, distance: str, variant: str) -> _Curves:
     all_blocks = block_rows(table)
-    own = all_blocks[(all_blocks["distance"] == distance) & (all_blocks["variant"] == variant)]
-    if own.empty:
+    blocks_of_form = all_blocks[(all_blocks["distance"] == distance) & (all_blocks["variant"] == variant)]
+    if blocks_of_form.empty:
         known = sorted(
             set(zip(all_blocks["distance"].astype(str), all_blocks["variant"].astype(str), strict=True))
         )
@@ -71,7 +71,7 @@ def _curves(table: pd.DataFrame, distance: str, variant: str) -> _Curves:
     }
     relative = len(set(deepest.values())) > 1
     blocks = {}
-    for group, line in own.groupby(GROUP, sort=False, observed=True):
+    for group, line in blocks_of_form.groupby(GROUP, sort=False, observed=True):
         key = key_of(group)
         number = line["feature"].astype(object).astype(int)
         x = number / max(deepest[key], 1) if relative else number
@@ -85,9 +85,9 @@ def _curves(table: pd.DataFrame, distance: str, variant: str) -> _Curves:
 def layer_curves(
     table: pd.DataFrame, distance: str, statistic: str = "srcc", variant: str = "published"
 ) -> Figure:
-    """Correlation per block, one line per series; its best block large, its embedding as a hollow mark on the right.
+    """Correlation per block, one line per series; the best block as a large mark, the embedding as a hollow mark on the right.
 
-    `table`: `correlation_table`'s. Up to `BANDS` series have the bands of `STATISTIC_lo` and `STATISTIC_hi`. Baselines are dotted lines
+    `table`: from `correlation_table`. Up to `BANDS` series have the bands of `STATISTIC_lo` and `STATISTIC_hi`. Baselines are dotted lines
     with their names. The x axis is the block, or the relative depth where models differ in their number of blocks. Raises InputError
     for a distance or form that the table does not have.
     """
@@ -118,7 +118,7 @@ def statistics_grid(table: pd.DataFrame, distance: str, variant: str = "publishe
 
 
 def curves_note(table: pd.DataFrame, distance: str, variant: str = "published") -> str:
-    """What a caption says of the marks of `layer_curves`, and that bands are left out where they are."""
+    """What a caption says about the marks of `layer_curves`, and whether bands are left out."""
     several = len(_curves(table, distance, variant).keys)
     marks = "Large mark: best block; hollow mark on the right: embedding (cosine)."
     bands = "Bands and bars: 95 % intervals over references."
@@ -162,9 +162,9 @@ def _draw_curves(
 
 
 def _draw_embedding(
-    ax: Axes, curves: _Curves, key: Key, statistic: str, place: float, bars: bool, size: float
+    ax: Axes, curves: _Curves, key: Key, statistic: str, depth: float, bars: bool, size: float
 ) -> None:
-    look, x = curves.looks[key], place * curves.last
+    look, x = curves.looks[key], depth * curves.last
     for _, row in curves.embedding.get(key, pd.DataFrame()).iterrows():
         if np.isnan(row[statistic]):
             continue
@@ -174,18 +174,18 @@ def _draw_embedding(
 
 
 def _draw_baselines(ax: Axes, rows: pd.DataFrame, statistic: str) -> None:
-    """A dotted line per baseline, its name beside the axes; names are moved apart where lines lie close."""
+    """A dotted line per baseline, with its name beside the axes; names are shifted apart where lines are close."""
     rows = rows.dropna(subset=[statistic]).sort_values(statistic)
     for value in rows[statistic]:
         ax.axhline(value, color=GREY, lw=0.9, ls=":", zorder=1)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high)
-    places = spread(list(rows[statistic]), 0.065 * (high - low))
-    for name, value, place in zip(rows["distance"], rows[statistic], places, strict=True):
+    heights = spread(list(rows[statistic]), 0.065 * (high - low))
+    for name, value, height in zip(rows["distance"], rows[statistic], heights, strict=True):
         ax.annotate(
             plain_text(measure_name(str(name))),
             (1, value),
-            (1.03, place),
+            (1.03, height),
             xycoords=ax.get_yaxis_transform(),
             textcoords=ax.get_yaxis_transform(),
             va="center",
@@ -197,18 +197,18 @@ def _draw_baselines(ax: Axes, rows: pd.DataFrame, statistic: str) -> None:
 
 
 def _depth_axis(ax: Axes, curves: _Curves, small: bool) -> None:
-    """Blocks or relative depth, and behind a line the embedding."""
+    """Ticks for blocks or relative depth, and for the embedding right of a thin line."""
     if curves.relative:
-        places = [0.0, 0.5] if small else [0.0, 0.25, 0.5, 0.75, 1.0]
+        ticks = [0.0, 0.5] if small else [0.0, 0.25, 0.5, 0.75, 1.0]
     else:
         steps = MaxNLocator(2 if small else 6, integer=True).tick_values(0, curves.last)
-        places = [float(t) for t in steps if 0 <= t <= 0.97 * curves.last or t == curves.last]
-    names = [f"{place:g}" for place in places]
+        ticks = [float(t) for t in steps if 0 <= t <= 0.97 * curves.last or t == curves.last]
+    names = [f"{tick:g}" for tick in ticks]
     if curves.embedding:
         ax.axvline((1 + 0.35 * BEYOND) * curves.last, color="#D0D0D0", lw=0.6)
-        places, names = [*places, (1 + BEYOND) * curves.last], [*names, "emb."]
+        ticks, names = [*ticks, (1 + BEYOND) * curves.last], [*names, "emb."]
     ax.set_xlim(-0.04 * curves.last, (1 + 1.7 * BEYOND) * curves.last)
-    ax.set_xticks(places, names)
+    ax.set_xticks(ticks, names)
     ax.set_xlabel("relative depth\n(0: first block, 1: last)" if curves.relative else "block")
 
 
@@ -224,6 +224,6 @@ def _curve_legend(curves: _Curves) -> tuple[list[Artist], list[str]]:
 
 
 def _weights(curves: _Curves) -> str:
-    """ "; untrained weights" where all series share them; else they stand in the names."""
+    """ "; untrained weights" if all series share them; otherwise the names contain the weights."""
     weights = {key[1] for key in curves.names}
     return f"; {weights.pop()} weights" if len(weights) == 1 else ""

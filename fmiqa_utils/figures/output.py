@@ -1,4 +1,4 @@
-"""What goes around a figure in a notebook: its title, its caption, saving, showing, and tables beside it."""
+"""What surrounds a figure in a notebook: titles, captions, saving, showing, and tables."""
 
 import base64
 import html
@@ -22,7 +22,7 @@ FEW_NAMES = 3  # models that a title names; more are counted
 
 
 def model_names(run: Run) -> str:
-    """What stands in a title: "vit_tiny_patch16_224, resnet10t (untrained)", or "12 models (untrained)"."""
+    """The models for a title: "vit_tiny_patch16_224, resnet10t (untrained)", or "12 models (untrained)"."""
     weights = list(dict.fromkeys(str(m["weights"]) for m in run.manifests))
     together = len(weights) == 1
     names = [short_name(m["backbone"]) + ("" if together else f" ({m['weights']})") for m in run.manifests]
@@ -54,7 +54,7 @@ def show(figure: Figure, run: str, name: str, text: str) -> None:
     plt.close(figure)
     shown = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
     alt = html.escape(text.replace("**", ""), quote=True)
-    width = round(110 * size)  # px: the same size of letters in every figure
+    width = round(110 * size)  # px, so that letters have the same size in every figure
     image = f'<img width="{width}" alt="{alt}" src="data:image/png;base64,{data}">'
     display(HTML(f"<figure>{image}<figcaption>{shown}</figcaption></figure>"))
 
@@ -80,11 +80,11 @@ def caption(run: Run, what: str) -> str:
 
 
 def missing_series(run: Run, feature: object, distance: str, variant: str = "published") -> str:
-    """A sentence for a caption on the series that do not have this distance; "" where all have it."""
+    """A sentence for a caption: which series do not have this distance; "" if all have it."""
     rows = unmoved_scores(run, feature, distance, variant)
     present = set(series_keys(rows))
     lacking = [name for key, name in series_names(run.scores).items() if key not in present]
     if not lacking:
         return ""
     what = f"{measure_name(distance)} in the {variant} form, {feature_name(feature)}"
-    return f"Not drawn, since they have no {what}: {', '.join(lacking)}."
+    return f"Not drawn, because they have no {what}: {', '.join(lacking)}."

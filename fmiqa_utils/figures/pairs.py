@@ -1,4 +1,4 @@
-"""What the data look like: references and their distorted versions."""
+"""Examples of the data: references and their distorted versions."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -18,9 +18,9 @@ def example_grid(pairs: pd.DataFrame, columns: int = 5) -> Figure:
     refs = list(dict.fromkeys(pairs["ref"]))[:4]
     figure, axes = plt.subplots(len(refs), columns, figsize=(FULL, 1.4 * len(refs)), squeeze=False)
     for shift, (row, ref) in enumerate(zip(axes, refs, strict=True)):
-        own = pairs[pairs["ref"] == ref].sort_values("quality", ascending=False)
-        chosen = own.iloc[_places(len(own), columns - 1, shift)]
-        _image(row[0], own["ref_path"].iloc[0], "reference")
+        versions = pairs[pairs["ref"] == ref].sort_values("quality", ascending=False)
+        chosen = versions.iloc[_spaced(len(versions), columns - 1, shift)]
+        _image(row[0], versions["ref_path"].iloc[0], "reference")
         for ax, (_, pair) in zip(row[1:], chosen.iterrows(), strict=False):
             _image(ax, pair["dist_path"], _brief(pair))
         for ax in row[1 + len(chosen) :]:
@@ -28,8 +28,8 @@ def example_grid(pairs: pd.DataFrame, columns: int = 5) -> Figure:
     return figure
 
 
-def _places(n: int, wanted: int, shift: int) -> list[int]:
-    """`wanted` places among `n` evenly spaced, all of them where there are no more; `shift` varies them from row to row."""
+def _spaced(n: int, wanted: int, shift: int) -> list[int]:
+    """`wanted` evenly spaced positions out of `n`, or all if there are no more; `shift` varies them from row to row."""
     if n <= wanted:
         return list(range(n))
     return [int((i + (0.35 * shift + 0.2) % 1) * n / wanted) for i in range(wanted)]

@@ -29,7 +29,7 @@ from fmiqa_utils.figures.style import (
 )
 from fmiqa_utils.scores.names import GROUP, feature_name, key_of, series_keys
 
-MODELS = 3  # in one row of panels; with more, all layers and embeddings have a row each
+MODELS = 3  # in one row of panels; with more, all layers and embeddings each have a row of panels
 BARS = 8  # lines in one panel; with more, intervals would hide one another
 ACROSS = 6  # transforms side by side
 
@@ -37,7 +37,7 @@ ACROSS = 6  # transforms side by side
 def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
     """SRCC against the amount of each transform, a line per series of `robustness.robustness_table`.
 
-    Lines of one panel are moved sideways, each as a whole, so that marks do not cover one another. Bars (up to `BARS` lines) are the 95 %
+    The lines of one panel are shifted sideways, so that marks do not cover one another. Bars (up to `BARS` lines) are the 95 %
     interval of the change, drawn at the unmoved SRCC plus the change and cut at ±1; a filled mark is a significant change.
     """
     table = _in_order(table)
@@ -65,29 +65,31 @@ def robustness_curves(table: pd.DataFrame, title: str) -> Figure:
 
 
 def change_boxes(ratios: pd.DataFrame, title: str) -> Figure:
-    """Distance under a transform over the unmoved distance, every pair, on a logarithmic axis; `robustness.relative_change`.
+    """Distance under a transform divided by the unmoved distance, every pair, on a logarithmic axis; from `robustness.relative_change`.
 
     A row per series, a panel per transform: median, quartiles, 5 to 95 % of the pairs.
     """
     ratios = _in_order(ratios)
     order = {kind: i for i, kind in enumerate(TRANSFORMS)}
-    moves = sorted(set(zip(ratios["kind"], ratios["amount"], strict=True)), key=lambda m: (order[m[0]], m[1]))
+    transforms = sorted(
+        set(zip(ratios["kind"], ratios["amount"], strict=True)), key=lambda m: (order[m[0]], m[1])
+    )
     series, styles = list(dict.fromkeys(ratios["series"])), _styles(ratios)
     positive = ratios["ratio"][ratios["ratio"] > 0]
     if positive.empty:
         figure, ax = plt.subplots(figsize=(FULL, 1.2))
         say(ax, "No pair has both a moved and an unmoved distance above 0.")
         return figure
-    columns = min(len(moves), ACROSS)
-    lines = -(-len(moves) // columns)
+    columns = min(len(transforms), ACROSS)
+    lines = -(-len(transforms) // columns)
     size = (FULL, (0.4 + 0.24 * len(series)) * lines + 0.75)
     figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
-    for ax, (kind, amount) in zip(axes.flat, moves, strict=False):
-        own = ratios[(ratios["kind"] == kind) & (ratios["amount"] == amount)]
-        values = [own["ratio"][own["series"] == s].dropna().to_numpy(float) for s in series]
+    for ax, (kind, amount) in zip(axes.flat, transforms, strict=False):
+        part = ratios[(ratios["kind"] == kind) & (ratios["amount"] == amount)]
+        values = [part["ratio"][part["series"] == s].dropna().to_numpy(float) for s in series]
         _boxes(ax, values, [styles[s].color for s in series])
         ax.set_title(f"{TRANSFORMS[kind].title}\n{amount:g}{TRANSFORMS[kind].unit}", fontsize=7.5)
-    for ax in list(axes.flat)[len(moves) :]:
+    for ax in list(axes.flat)[len(transforms) :]:
         ax.remove()
     first = axes.flat[0]
     first.set_yticks(range(len(series)), [plain_text(s) for s in series])
@@ -102,14 +104,16 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by series, baselines last. Raises InputError for a table without rows."""
     if table.empty:
         raise InputError("there is no moved image to draw: the table is empty.")
-    places = {key: i for i, key in enumerate(series_keys(table))}
-    place = [places.get(key_of(row), len(places)) for row in table[GROUP].itertuples(index=False, name=None)]
-    ordered = table.assign(place=place, late=table["feature"] == "embedding")
-    return ordered.sort_values(["place", "late"], kind="stable").drop(columns=["place", "late"])
+    positions = {key: i for i, key in enumerate(series_keys(table))}
+    position = [
+        positions.get(key_of(row), len(positions)) for row in table[GROUP].itertuples(index=False, name=None)
+    ]
+    ordered = table.assign(position=position, late=table["feature"] == "embedding")
+    return ordered.sort_values(["position", "late"], kind="stable").drop(columns=["position", "late"])
 
 
 def _styles(table: pd.DataFrame) -> dict[str, Look]:
-    """Series → look: that of its backbone, weights and normalization; embeddings are paler, baselines grey with marks of their own."""
+    """Series → look: set by backbone, weights and normalization; embeddings are paler, baselines are grey with different marks."""
     of_model = looks(series_keys(table))
     rows = table.drop_duplicates("series")
     styles, baselines = {}, 0
@@ -149,9 +153,9 @@ def _panel(ax: Axes, table: pd.DataFrame, styles: dict[str, Look]) -> None:
             ends = [np.clip(start + line[end].to_numpy(float), -1, 1) for end in ("lower", "upper")]
             ax.vlines(x[1:], *ends, **bars)
         sure = np.r_[True, line["significant"].astype(bool)]
-        for place, value, filled in zip(x, np.r_[start, line["srcc"]], sure, strict=True):
+        for position, value, filled in zip(x, np.r_[start, line["srcc"]], sure, strict=True):
             ax.plot(
-                place, value, look.marker, ms=3.6, color=look.color, mfc=look.color if filled else "white"
+                position, value, look.marker, ms=3.6, color=look.color, mfc=look.color if filled else "white"
             )
     ax.set_xticks([0, *sorted(table["amount"].unique())])
     ax.xaxis.set_major_formatter("{x:g}")
@@ -160,7 +164,7 @@ def _panel(ax: Axes, table: pd.DataFrame, styles: dict[str, Look]) -> None:
 def _legend_entries(
     table: pd.DataFrame, styles: dict[str, Look], apart: bool
 ) -> tuple[list[Artist], list[str]]:
-    """A line per series; per model where the rows of panels say which feature is drawn."""
+    """A line per series; or per model, if the rows of panels show which feature is drawn."""
     rows = table.drop_duplicates("series")
     if apart:
         rows = rows.sort_values("feature", key=lambda f: f == "embedding", kind="stable")
@@ -174,14 +178,14 @@ def _legend_entries(
 
 
 def _boxes(ax: Axes, values: list[np.ndarray], colours: list[str]) -> None:
-    """A lying box per row: an empty row where there is no value."""
+    """A horizontal box per row; the row is empty where there is no value."""
     style: dict[str, Any] = {"orientation": "horizontal", "whis": (5, 95), "showfliers": False, "widths": 0.6}
-    for y, (own, colour) in enumerate(zip(values, colours, strict=True)):
-        if not len(own):
+    for y, (row_values, colour) in enumerate(zip(values, colours, strict=True)):
+        if not len(row_values):
             continue
         lines = {"color": "#333333", "lw": 0.8}
         ax.boxplot(
-            [own],
+            [row_values],
             positions=[y],
             patch_artist=True,
             manage_ticks=False,
@@ -201,9 +205,9 @@ def _ratio_axis(ax: Axes, low: float, high: float) -> None:
     ax.set_xscale("log")
     first, last = int(np.floor(np.log10(min(low, 1)))), int(np.ceil(np.log10(max(high, 1))))
     if last - first <= 1:
-        places = [p for p in (0.2, 0.5, 1, 2, 5) if min(low, 1) / 1.3 <= p <= max(high, 1) * 1.3]
+        ticks = [p for p in (0.2, 0.5, 1, 2, 5) if min(low, 1) / 1.3 <= p <= max(high, 1) * 1.3]
     else:
         step = -(-(last - first) // 3)
-        places = [10.0**i for i in range(first, last + 1) if i % step == 0]
-    ax.set_xticks(places, [f"{p:g}" for p in places])
+        ticks = [10.0**i for i in range(first, last + 1) if i % step == 0]
+    ax.set_xticks(ticks, [f"{p:g}" for p in ticks])
     ax.minorticks_off()

@@ -24,7 +24,7 @@ from fmiqa_utils.scores.names import GROUP, Key, feature_name, key_of, series_na
 from fmiqa_utils.scores.runs import Run
 from fmiqa_utils.statistics.coefficients import srcc
 
-BINS, PER_BIN = 10, 8  # of the trend in a scatter: equally many pairs each, and at least so many
+BINS, PER_BIN = 10, 8  # of the trend in a scatter: bins of equal size, and the least number of pairs in one
 
 
 def label_scatter(
@@ -38,11 +38,11 @@ def label_scatter(
     scores = run.scores[run.scores["transform"] == "none"]
     names, panels = series_names(scores), []
     for key in names:
-        mine = feature.get(key) if isinstance(feature, Mapping) else feature
-        rows = unmoved_scores(run, mine, distance, variant, key)
+        panel_feature = feature.get(key) if isinstance(feature, Mapping) else feature
+        rows = unmoved_scores(run, panel_feature, distance, variant, key)
         if len(rows):
-            panels.append((key, mine, rows))
-    if isinstance(feature, Mapping) and len({mine for _, mine, _ in panels}) == 1:
+            panels.append((key, panel_feature, rows))
+    if isinstance(feature, Mapping) and len({panel_feature for _, panel_feature, _ in panels}) == 1:
         feature = panels[0][1]
     if not panels:
         return _no_scatter(f"No model has {measure_name(distance)}, {variant} form, {feature_name(feature)}.")
@@ -52,20 +52,22 @@ def label_scatter(
     figure, axes = plt.subplots(
         lines, columns, figsize=(width, 0.75 + 1.95 * lines), squeeze=False, sharey=True
     )
-    for ax, (key, mine, rows) in zip(axes.flat, panels, strict=False):
+    for ax, (key, panel_feature, rows) in zip(axes.flat, panels, strict=False):
         _scatter(
             ax,
             rows.merge(run.pairs[["pair_id", "label", "quality"]], on="pair_id"),
             key,
             5 if columns < 3 else 3,
         )
-        name = names[key] if not isinstance(feature, Mapping) else f"{names[key]}, {feature_name(mine)}"
+        name = (
+            names[key] if not isinstance(feature, Mapping) else f"{names[key]}, {feature_name(panel_feature)}"
+        )
         ax.set_title(wrapped(name, (width - 0.5) / columns - 0.15, 7.5), fontsize=7.5)
     for ax in list(axes.flat)[len(panels) :]:
         ax.remove()
     low, high = run.pairs["label"].min(), run.pairs["label"].max()
     room = (high - low) or 1.0
-    axes.flat[0].set_ylim(low - 0.06 * room, high + 0.22 * room)  # above the points stands the SRCC
+    axes.flat[0].set_ylim(low - 0.06 * room, high + 0.22 * room)  # room for the SRCC above the points
     kind = str(run.pairs["label_kind"].iloc[0])
     better = "lower" if kind == "dmos" else "higher"
     figure.supylabel(f"label ({plain_text(kind)}, {better} is better)", fontsize=8.5)
@@ -84,7 +86,7 @@ def _no_scatter(sentence: str) -> Figure:
 def unmoved_scores(
     run: Run, feature: object, distance: str, variant: str, key: Key | None = None
 ) -> pd.DataFrame:
-    """The unmoved scores of one column, of every series or of one."""
+    """The scores of one column without a transform, of every series or of the series `key`."""
     s = run.scores
     chosen = (s["distance"] == distance) & (s["variant"] == variant) & (s["transform"] == "none")
     rows = s[chosen & (s["feature"] == feature)]
@@ -92,7 +94,7 @@ def unmoved_scores(
 
 
 def _scatter(ax: Axes, rows: pd.DataFrame, key: Key, ticks: int) -> None:
-    """Points, trend and SRCC of one series; above the points there is room for the text."""
+    """Points, trend and SRCC of one series, the SRCC above the points."""
     known = rows.dropna(subset=["value"])
     if known.empty:
         say(ax, "No pair has a value.")

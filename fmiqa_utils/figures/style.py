@@ -1,4 +1,4 @@
-"""What all figures share: the style, colours and marks, and text that stays what it is and on the canvas."""
+"""What all figures share: the style, colours and marks, and functions that draw text unchanged and inside the figure."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ NOTHING = "No correlation is defined here: it takes at least two pairs, and valu
 
 
 class Look(NamedTuple):
-    """How a series is drawn: its family's colour, its own dashes and marker."""
+    """How a series is drawn: the colour of its family, and dashes and marker of the model."""
 
     color: str
     linestyle: str | tuple[int, tuple[int, ...]]
@@ -88,20 +88,20 @@ def family_colour(backbone: str) -> str:
 
 
 def looks(keys: Iterable[Key]) -> dict[Key, Look]:
-    """A look for every series: the family gives the hue, its place within the family dashes and marker."""
-    found: dict[Key, Look] = {}
+    """A look for every series: the family sets the colour, the position within the family sets dashes and marker."""
+    styles: dict[Key, Look] = {}
     seen: dict[str, int] = {}
     for key in keys:
         colour = family_colour(key[0])
         i = seen.get(colour, 0)
         seen[colour] = i + 1
         marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
-        found[key] = Look(colour, DASHES[i % len(DASHES)], marker)
-    return found
+        styles[key] = Look(colour, DASHES[i % len(DASHES)], marker)
+    return styles
 
 
 def plain_text(text: object) -> str:
-    """`text` as matplotlib shall draw it: a dollar sign is a dollar sign, and a line break a space."""
+    """`text` for matplotlib: dollar signs are escaped, and line breaks become spaces."""
     return " ".join(str(text).split()).replace("$", r"\$")
 
 
@@ -122,7 +122,7 @@ def _pieces(word: str, width: int) -> list[str]:
 
 
 def set_title(figure: Figure, text: str) -> None:
-    """The figure's title, left and as wide as the figure at most; it grows in height for what does not fit on one line."""
+    """The figure's title, on the left, wrapped to the width of the figure; the figure grows in height for further lines."""
     lines = wrapped(text, figure.get_figwidth() - 0.1)
     figure.set_figheight(figure.get_figheight() + 0.16 * lines.count("\n"))
     figure.suptitle(lines, x=0.01, ha="left", fontsize=9, fontweight="bold")
@@ -158,7 +158,7 @@ def say(ax: Axes, sentence: str) -> None:
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """`values` moved apart as little as needed for neighbours to lie `gap` or more from each other; the order stays."""
+    """`values` shifted as little as needed so that neighbours are at least `gap` apart; the order stays."""
     order = np.argsort(values, kind="stable")
     placed = np.asarray(values, dtype=float)[order]
     blocks: list[list[float]] = []  # [sum of (value − rank within the block · gap), count]
@@ -176,7 +176,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
 
 
 def distance_axis(ax: Axes, values: np.ndarray, ticks: int = 5) -> None:
-    """A logarithmic x axis for distances that span a decade or more, linear below the smallest where some are 0."""
+    """A logarithmic x axis for distances that span a decade or more; where some are 0, linear below the smallest positive one."""
     known = values[np.isfinite(values)]
     positive = known[known > 0]
     ax.xaxis.set_major_locator(MaxNLocator(ticks - 1))

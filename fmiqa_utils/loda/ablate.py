@@ -41,7 +41,7 @@ def ablate_vits(
 ) -> pd.DataFrame:
     """Train every ViT with and without injection: vit, injection, split, n, srcc, plcc, plcc_fit4, krcc, weights.
 
-    `progress` hears of every model in turn. Raises InputError, before the first is trained, for a ViT named twice or unknown.
+    `progress` is called for every model in turn. Raises InputError, before any training, for a ViT that is unknown or named twice.
     """
     twice = [v for v in vits if list(vits).count(v) > 1]
     if twice:
@@ -50,9 +50,9 @@ def ablate_vits(
     rows = []
     for vit in vits:
         for inject in (True, False):
-            heard = partial(_of_model, progress, f"{vit} {WORDS[inject]}")
-            own = replace(options, vit=vit, inject=inject)
-            for result in train(table, own, splits=splits, progress=heard, **how):
+            model_progress = partial(_of_model, progress, f"{vit} {WORDS[inject]}")
+            vit_options = replace(options, vit=vit, inject=inject)
+            for result in train(table, vit_options, splits=splits, progress=model_progress, **how):
                 rows.append({"vit": vit, "injection": WORDS[inject], **result})
     return pd.DataFrame(rows).drop(columns="folder")
 

@@ -1,4 +1,4 @@
-"""What the LoDa chapter of a report needs: options that fit the machine, and LoDa beside the distances of the same images."""
+"""What the LoDa chapter of a report needs: options that fit the machine, and LoDa next to the distances of the same images."""
 
 from dataclasses import replace
 
@@ -20,9 +20,9 @@ SMALL = {
     "crops": 1,
     "test_crops": 3,
 }
-SMALL_RATE = 2e-3  # few steps: larger than the published rate
+SMALL_RATE = 2e-3  # larger than the published rate, because there are few steps
 SMALL_IMAGES = 196  # of the demo dataset: a minute or two on a laptop
-# With stand-in weights, which leave little to learn: half a minute.
+# With stand-in weights there is little to learn: half a minute is enough.
 UNTRAINED = {
     "epochs": 2,
     "test_crops": 2,
@@ -31,7 +31,7 @@ UNTRAINED_IMAGES = 84  # twelve of each reference
 
 
 def preset(name: str, run: Run) -> Options:
-    """ "published", "small", or "auto" (small on the demo dataset); frozen parts are untrained where the run's own weights are.
+    """ "published", "small", or "auto" (small on the demo dataset); frozen parts are untrained if the weights of the run are.
 
     "auto" with untrained parts on the demo dataset is shorter than "small" (`UNTRAINED`).
     """
@@ -51,7 +51,7 @@ def training_table(
     labels: str | None = None,
     direction: str | None = None,
 ) -> pd.DataFrame:
-    """The images of a dataset that LoDa is trained and tested on: all, or on the demo dataset with small options some."""
+    """The images of a dataset that LoDa is trained and tested on: all, or a part of the demo dataset with small options."""
     table = load_labelled(dataset, root, labels=labels, direction=direction)
     few = UNTRAINED_IMAGES if options.epochs == UNTRAINED["epochs"] else SMALL_IMAGES
     small = dataset == "demo" and options.vit == SMALL["vit"]
@@ -59,7 +59,7 @@ def training_table(
 
 
 def shortened(options: Options, images: int) -> str:
-    """A sentence where the chapter was made short, since stand-in weights leave little to learn; "" otherwise."""
+    """A sentence that says why the chapter was shortened (stand-in weights leave little to learn); "" if it was not."""
     if options.weights != "untrained" or options.epochs != UNTRAINED["epochs"]:
         return ""
     return (
@@ -77,14 +77,14 @@ def beside_distances(run: Run, predictions: pd.DataFrame, n_resamples: int = 100
     test = predictions[predictions["split"] == 0]
     pairs = run.pairs[run.pairs["pair_id"].isin(test["pair_id"])]
     scores = run.scores[(run.scores["transform"] == "none") & run.scores["pair_id"].isin(pairs["pair_id"])]
-    whole = scores[
+    whole_model = scores[
         scores["feature"].isin(["joint", "embedding", "image"]) & (scores["variant"] == "published")
     ]
-    loda = whole[whole["distance"] == "psnr"].drop_duplicates("pair_id")
+    loda = whole_model[whole_model["distance"] == "psnr"].drop_duplicates("pair_id")
     values = test.set_index("pair_id")["prediction"]
-    # A distance grows with damage.
+    # Negated, because a distance grows with distortion.
     loda = loda.assign(backbone="loda", distance="loda", value=-loda["pair_id"].map(values))
-    table = correlation_table(pd.concat([whole, loda]), pairs, n_resamples=n_resamples)
+    table = correlation_table(pd.concat([whole_model, loda]), pairs, n_resamples=n_resamples)
     names = series_names(run.scores)
     table = table.assign(
         kind=["NR" if b == "loda" else "FR" for b in table["backbone"]],

@@ -1,4 +1,4 @@
-"""How many images a training has seen, told while it runs: also in the middle of a batch, which may take a minute."""
+"""How many images a training has seen, reported while it runs, also within a batch, since a batch may take a minute."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ Progress = Callable[[str, int, int], object]  # text, done, total
 
 
 class Count:
-    """Images that went through a model, of `total`, told to `progress` after every ViT block, forward and backward.
+    """Counts images that went through a model, of `total`, and calls `progress` after every ViT block, forward and backward.
 
-    A block is also where a signal is heard: without Python code in it, a backward pass would run to its end first.
+    These calls also let signals be handled: a backward pass without Python code in it would first run to its end.
     """
 
     def __init__(self, total: int, progress: Progress = silent) -> None:
@@ -41,7 +41,7 @@ class Count:
 
     @contextmanager
     def step(self, text: str, images: int, passes: float = 1) -> Iterator[None]:
-        """While a batch of `images` is under way, each of which costs `passes` forward passes of the model."""
+        """Context for one batch of `images`; each image costs `passes` forward passes of the model."""
         self.text, self._images, self._work, self._worked = text, images, images * passes, 0.0
         self.tell()
         yield
@@ -49,7 +49,7 @@ class Count:
         self.tell()
 
     def tell(self) -> None:
-        """Tell `progress` how many images are done, the finished share of the batch under way among them."""
+        """Call `progress` with the number of images done, including the finished share of the current batch."""
         share = min(1.0, self._worked / self._work)
         self.progress(self.text, self.done + int(self._images * share), self.total)
 

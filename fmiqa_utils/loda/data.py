@@ -1,4 +1,4 @@
-"""LoDa's images: labelled, resized once and cached, cropped and flipped by seeds that depend on epoch and image alone."""
+"""LoDa's images: labelled, resized once and cached, cropped and flipped with seeds that depend only on epoch and image."""
 
 import hashlib
 import io
@@ -27,7 +27,9 @@ from fmiqa_utils.loda.options import TEST_CROPS
 from fmiqa_utils.paths import data_root
 
 SHORT_SIDE = 384  # px
-RESIZING = f"2|Pillow {PIL.__version__}"  # counted up where reading or resizing an image changes
+RESIZING = (
+    f"2|Pillow {PIL.__version__}"  # raise the number when the code that reads or resizes an image changes
+)
 INDEX = "contents.json"
 LEFTOVER_AGE = 3600.0  # s
 LEAST, LEAST_REFERENCES = 10, 4
@@ -38,9 +40,9 @@ COLUMNS = ["dataset", "pair_id", "ref", "dist_path", "quality", "label_kind"]
 def load_labelled(
     dataset: str, root: str | Path | None = None, *, labels: str | None = None, direction: str | None = None
 ) -> pd.DataFrame:
-    """Distorted images with their labels: `COLUMNS`; `ref` groups what a split must keep together.
+    """Distorted images with their labels: `COLUMNS`; a split keeps images with the same `ref` together.
 
-    An image without a reference is a group of its own. Raises InputError as `check_enough` does.
+    An image without a reference is a group by itself. Raises InputError as `check_enough` does.
     """
     if dataset in DATASETS and DATASETS[dataset].kind == "images":
         table = load_images(dataset, root).assign(ref=lambda t: t["dist"])
@@ -72,8 +74,8 @@ def cache_folder() -> Path:
 def resized(path: str | Path, facts: FileFacts | None = None) -> np.ndarray:
     """The image with its short side at 384 px (bicubic), uint8 [H, W, 3], from the cache if it is there.
 
-    facts: of the file as it was at the time that is meant; now by default. Raises InputError where that file is neither in the cache nor
-    on the disk any more.
+    facts: of the version of the file that is wanted; by default the present one. Raises InputError if this version is no longer in the
+    cache or on the disk.
     """
     facts = facts or file_facts(path)
     cached = _cached_file(path, facts)
@@ -81,19 +83,19 @@ def resized(path: str | Path, facts: FileFacts | None = None) -> np.ndarray:
         return np.load(cached, mmap_mode="r")
     except FileNotFoundError:
         return _resize(path, facts)[0]
-    except (ValueError, EOFError, OSError):  # damaged on the disk: made again
+    except (ValueError, EOFError, OSError):  # damaged on the disk: resized again
         return _resize(path, facts)[0]
 
 
 def _cached_file(path: str | Path, facts: FileFacts) -> Path:
-    """Its name stands for path, size and time of change, and for what resizes: they are trusted, see `fill_cache`."""
+    """The name depends on path, size and time of change, and on the resizing; these are trusted, see `fill_cache`."""
     what = f"{Path(path).resolve()}|{facts.size}|{facts.mtime_ns}|{RESIZING}"
     name = hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()
     return cache_folder() / name[:2] / f"{name}.npy"
 
 
 def _resize(path: str | Path, facts: FileFacts) -> tuple[np.ndarray, str]:
-    """The resized image, which is now in the cache, and the sha256 of the file's bytes."""
+    """Resize the image and put it into the cache; returns it and the sha256 of the file's bytes."""
     pixels, sha = read_bytes_rgb(path)
     if file_facts(path) != facts:
         raise InputError(f"{path} changed while it was in use: run the same command again.")
@@ -112,21 +114,21 @@ def fill_cache(
 ) -> list[str]:
     """Resize every image once; returns the sha256 of each file's bytes.
 
-    A file is read when its path, size or time of change is new; else its content is trusted to be what it was. Raises InputError for
-    the first that cannot be read.
+    A file is read if its path, size or time of change is new; otherwise its content is assumed to be unchanged. Raises InputError for
+    the first file that cannot be read.
     """
     _clear_temporary(cache_folder())
-    index, found = _read_index(), []
+    index, entries = _read_index(), []
     pool = ThreadPoolExecutor(workers)
     try:
         for done, entry in enumerate(pool.map(lambda path: _content(path, index), paths), 1):
-            found.append(entry)
+            entries.append(entry)
             progress(done, len(paths))
-    finally:  # also where the user stops it: nobody waits for the images that have not begun
+    finally:  # also after Ctrl-C: images that have not started are not waited for
         pool.shutdown(cancel_futures=True)
-        if new := {name: sha for name, sha in found if name not in index}:
+        if new := {name: sha for name, sha in entries if name not in index}:
             _write_index(_read_index() | new)
-    return [sha for _, sha in found]
+    return [sha for _, sha in entries]
 
 
 def _content(path: str, index: dict[str, str]) -> tuple[str, str]:
@@ -139,7 +141,7 @@ def _content(path: str, index: dict[str, str]) -> tuple[str, str]:
 
 
 def _read_index() -> dict[str, str]:
-    """{name of the cached file: sha256 of the image}; what is damaged is made again."""
+    """{name of the cached file: sha256 of the image}; {} where the index is missing or damaged, so that it is made again."""
     try:
         content = json.loads((cache_folder() / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -152,7 +154,7 @@ def _write_index(index: dict[str, str]) -> None:
 
 
 def _clear_temporary(folder: Path) -> None:
-    """Delete what killed runs have left; the files of a run that is writing now are younger."""
+    """Delete temporary files of killed runs; those of a run that is writing now are younger than `LEFTOVER_AGE`."""
     for leftover in [*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"*/{TEMPORARY}*")]:
         with suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > LEFTOVER_AGE:
@@ -188,13 +190,13 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         epoch, i = key
         rng = np.random.default_rng([self.seed, epoch, i])
-        which = i % len(self.paths)
-        image = resized(self.paths[which], self.facts[which])
-        return normalized(crop(image, rng, flips=True)), torch.tensor(self.labels[which]), epoch
+        number = i % len(self.paths)
+        image = resized(self.paths[number], self.facts[number])
+        return normalized(crop(image, rng, flips=True)), torch.tensor(self.labels[number]), epoch
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, item) in an order that depends on seed and epoch alone; process `rank` of `world` takes every `world`-th."""
+    """(epoch, item) in an order that depends only on seed and epoch; process `rank` of `world` takes every `world`-th."""
 
     def __init__(self, length: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self.length, self.seed, self.rank, self.world, self.epoch = length, seed, rank, world, 0
@@ -224,14 +226,14 @@ class EvaluationCrops(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         crops = evaluation_crops(self.paths[i], self.crops, self.seed, self.facts[i])
-        # In one memory layout, whether a worker collates it or this process: convolutions round differently by layout.
+        # The same memory layout in a worker and in this process, because the rounding of convolutions depends on it.
         return crops.contiguous(), torch.tensor(self.labels[i])
 
 
 def evaluation_crops(
     path: str | Path, crops: int = TEST_CROPS, seed: int = 0, facts: FileFacts | None = None
 ) -> Tensor:
-    """`crops` random crops of one image, [crops, 3, 224, 224]; they depend on its size and `seed`, not on its place in a list."""
+    """`crops` random crops of one image, [crops, 3, 224, 224]; they depend on the image's size and `seed`, not on its position."""
     image = resized(path, facts)
     rng = np.random.default_rng([seed, *image.shape[:2]])
     return normalized(np.stack([crop(image, rng, flips=False) for _ in range(crops)]))

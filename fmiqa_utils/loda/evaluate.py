@@ -1,4 +1,4 @@
-"""What a trained LoDa says of images, and how well that agrees with people."""
+"""Predictions of a trained LoDa, and how well they agree with people."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ def load_checkpoint(
 ) -> LoDa:
     """A trained model in eval mode, with the frozen parts that it was trained with.
 
-    vit, cnn, weights: needed only for a released checkpoint that does not say, or to insist. Raises InputError where they do not fit,
-    and as `read_checkpoint` and `check_finite` do.
+    vit, cnn, weights: needed only for a released checkpoint, which does not record them. Raises InputError where they contradict the
+    checkpoint, and as `read_checkpoint` and `check_finite` do.
     """
     checkpoint = read_checkpoint(path)
     check_finite(checkpoint, path)
@@ -34,7 +34,7 @@ def load_checkpoint(
     for name, value in {"vit": vit, "cnn": cnn, "weights": weights}.items():
         if value and facts.get(name, value) != value:
             raise InputError(
-                f"{path} is not of LoDa with {value}: its {name} is {facts[name]}, which it says itself; leave the option out."
+                f"{path} is not of LoDa with {value}: the checkpoint records {name} {facts[name]}; leave the option out."
             )
     options = Options(
         vit=vit or facts.get("vit", VIT),
@@ -49,17 +49,17 @@ def load_checkpoint(
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The images among files and, sorted, inside folders. Raises InputError for a path that is not there and for no image at all."""
-    found: list[Path] = []
+    """The images among files and, sorted, inside folders. Raises InputError for a path that does not exist, and if there is no image."""
+    images: list[Path] = []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist.")
-        found += (
+        images += (
             sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         )
-    if not found:
+    if not images:
         raise InputError(f"there is no image in {', '.join(map(str, paths))}.")
-    return found
+    return images
 
 
 def predict(
@@ -70,9 +70,8 @@ def predict(
     device: str = "cpu",
     progress: Progress = lambda *_: None,
 ) -> pd.DataFrame:
-    """A row per image: file, prediction (mean over crops, in [−1, 1]), spread (standard deviation over crops), crops, weights.
+    """A row per image: file, prediction (mean over crops, in [−1, 1]), spread (standard deviation over crops), crops, frozen weights.
 
-    weights: of the frozen parts.
 
     Raises InputError for an image that cannot be read, and for a prediction that is not finite.
     """
@@ -112,7 +111,7 @@ def correlations_of(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Median, lowest and highest of every statistic over splits: the published way to report LoDa is the median."""
+    """Median, lowest and highest of every statistic over splits; the LoDa paper reports the median."""
     names = ["srcc", "plcc", "plcc_fit4", "krcc"]
     values = np.array([[r[n] for n in names] for r in results])
     rows = {"median": np.median(values, 0), "lowest": values.min(0), "highest": values.max(0)}

@@ -1,4 +1,4 @@
-"""The figures of the LoDa chapter; style and colours are those of every other figure."""
+"""The figures of the LoDa chapter, with the style and colours of all other figures."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ NO_CORRELATION = 0.375  # the loss ½ (¼ · 2 + ¼ · 1) of predictions without
 
 
 def architecture(model: LoDa) -> Figure:
-    """LoDa as drawn from a model: what is frozen, what is trained, and the shapes between."""
+    """A diagram of LoDa, drawn from a model: what is frozen, what is trained, and the shapes in between."""
     vit, depth = model.vit, len(model.vit.blocks)
     stages = len(model.learner.conv) if model.inject else 0
     n_tokens, dim = vit.pos_embed.shape[1], vit.embed_dim
@@ -137,7 +137,7 @@ def prediction_scatter(rows: pd.DataFrame, title: str) -> Figure:
 
 
 def injection_strength(model: LoDa, images: torch.Tensor) -> pd.DataFrame:
-    """Per block: mean |s| of the learned scale, and how long the injected part is beside the tokens it is added to.
+    """Per block: mean |s| of the learned scale, and the length of the injected part relative to the tokens it is added to.
 
     images [B, 3, 224, 224], normalised. Columns: block, scale, relative (‖injected‖ / ‖x‖, mean over tokens).
     """
@@ -169,7 +169,7 @@ def strength_figure(strengths: dict[str, pd.DataFrame], title: str) -> Figure:
 
 
 def attention_maps(model: LoDa, path: str, block: int | None = None) -> Figure:
-    """An example's centre crop and, per CNN stage, where the CLS token's injector looks (mean over heads), one colour scale.
+    """An image's centre crop and, per CNN stage, the attention of the CLS token's injector (mean over heads), on one colour scale.
 
     block: which injector; the last by default.
     """

@@ -47,7 +47,7 @@ class CrossAttention(nn.Module):
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """What is attended to: [B, heads, N, M], rows sum to one."""
+        """The attention weights [B, heads, N, M]; rows sum to one."""
         q, k, _ = self._heads(x, tokens)
         return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
 
@@ -104,7 +104,7 @@ class LoDa(nn.Module):
     """No-reference quality of ImageNet-normalised images [B, 3, 224, 224] → [B, 1] in [−1, 1], higher is better once trained.
 
     vit: any plain timm ViT at 224 px; cnn: any timm model with `features_only` of at least four stages; `inject=False` leaves out the
-    injector (a probe of the frozen ViT). bn: "frozen", or "published" for BatchNorm statistics that move while training, as in the
+    injector (a probe of the frozen ViT). bn: "frozen", or "published" for BatchNorm statistics that change in training, as in the
     released code. Raises InputError for a model that does not fit.
     """
 
@@ -124,7 +124,7 @@ class LoDa(nn.Module):
         if bn not in BATCH_NORM:
             raise InputError(f"bn={bn!r} is unknown; {near(bn, BATCH_NORM)}")
         self.names, self.bn, self.inject = {"vit": vit, "cnn": cnn}, bn, inject
-        # Of the frozen parts, until a whole state is loaded.
+        # The weights of the frozen parts, until a complete state is loaded.
         self.weights = "pretrained" if pretrained else "untrained"
         self.vit = _frozen_vit(vit, pretrained)
         self.feature_model = _frozen_cnn(cnn, pretrained) if inject else None
@@ -134,7 +134,7 @@ class LoDa(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> "LoDa":
-        """Training mode for the learner alone; the CNN's BatchNorm follows only as "published"."""
+        """Training mode for the learner only; the CNN's BatchNorm is in training mode only with bn="published"."""
         super().train(mode)
         self.vit.eval()
         if self.feature_model is not None:
@@ -168,34 +168,36 @@ class LoDa(nn.Module):
         return list(self.learner.parameters())
 
     def released_state(self) -> dict[str, Tensor]:
-        """The whole model under the released names: the ViT's own, then "feature_model." and "learner."."""
+        """The whole model under the released names: the ViT without a prefix, then "feature_model." and "learner."."""
         state = self.state_dict()
         return {k.removeprefix("vit."): v for k, v in state.items()}
 
     def checkpoint(self) -> dict[str, dict[str, Tensor]]:
-        """The released checkpoint layout: {"learner": what was trained, "bn_buffer": the CNN's BatchNorm statistics}."""
+        """The released checkpoint layout: {"learner": the trained weights, "bn_buffer": the CNN's BatchNorm statistics}."""
         cnn = self.feature_model.state_dict() if self.feature_model else {}
         buffers = {k: v for k, v in cnn.items() if k.rsplit(".", 1)[-1] in _BUFFERS}
         return {"learner": self.learner.state_dict(), "bn_buffer": buffers}
 
     def load_released(self, state: Mapping[str, Any]) -> None:
-        """Load a whole released state dict, or a released checkpoint {"learner", "bn_buffer"}.
+        """Load a complete released state dict, or a released checkpoint {"learner", "bn_buffer"}.
 
-        Raises InputError that names missing and unexpected keys or a shape of another ViT or CNN; then nothing has changed.
+        Raises InputError for missing or unexpected keys and for shapes of another ViT or CNN, and names them; the model is then unchanged.
         """
-        own = self.released_state()
-        whole = "learner" not in state
-        given = dict(state) if whole else _flattened(state)
-        wanted = set(own) if whole else {k for k in own if k.startswith("learner.")}
-        if not whole and state.get("bn_buffer"):  # BatchNorms of another CNN may be a part of this one's
-            wanted |= {k for k in own if k.startswith("feature_model.") and k.rsplit(".", 1)[-1] in _BUFFERS}
+        present = self.released_state()
+        complete = "learner" not in state
+        given = dict(state) if complete else _flattened(state)
+        wanted = set(present) if complete else {k for k in present if k.startswith("learner.")}
+        if not complete and state.get("bn_buffer"):  # another CNN's BatchNorms may be a subset of this one's
+            wanted |= {
+                k for k in present if k.startswith("feature_model.") and k.rsplit(".", 1)[-1] in _BUFFERS
+            }
         missing = sorted(k for k in wanted - set(given) if not k.endswith("num_batches_tracked"))
-        unexpected = sorted(set(given) - set(own))
-        wrong = [k for k in given if k in own and given[k].shape != own[k].shape]
+        unexpected = sorted(set(given) - set(present))
+        wrong = [k for k in given if k in present and given[k].shape != present[k].shape]
         if missing or unexpected or wrong:
             raise InputError(
                 f"this checkpoint is not of LoDa with {self.names['vit']} and {self.names['cnn']}"
-                f"{'' if self.inject else ' without injection'}: {_told(missing, unexpected, wrong, own, given)}."
+                f"{'' if self.inject else ' without injection'}: {_mismatches(missing, unexpected, wrong, present, given)}."
             )
         vit = set(self.vit.state_dict())
         self.load_state_dict({f"vit.{k}" if k in vit else k: v for k, v in given.items()}, strict=False)
@@ -207,7 +209,7 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 def plcc_loss(pred: Tensor, target: Tensor) -> Tensor:
     """½ · [¼ MSE(p, t) + ¼ MSE(ρp, t)] of the standardised p, t and ρ = mean(p t), in [0, ½] (docs/methods.md, LoDa loss).
 
-    pred [B, 1] or [B], target of as many values. Standardised over the batch (population std + 1e-8).
+    pred [B, 1] or [B], target with the same number of values. Standardised over the batch (population std + 1e-8).
     """
     p, t = (_standardised(v.flatten().float()) for v in (pred, target))
     rho = (p * t).mean()
@@ -224,7 +226,7 @@ def _frozen_vit(name: str, pretrained: bool) -> Any:
 
     model = _created(name, pretrained, timm.create_model, num_classes=0)
     if not isinstance(model, VisionTransformer) or model.patch_embed.img_size != (SIZE, SIZE):
-        raise InputError(f"{name} is no plain ViT with {SIZE} px input: name another, such as {VIT}.")
+        raise InputError(f"{name} is not a plain ViT with {SIZE} px input: name another, such as {VIT}.")
     return model.requires_grad_(False)
 
 
@@ -235,7 +237,7 @@ def _frozen_cnn(name: str, pretrained: bool) -> Any:
     stages = len(model.feature_info)
     if stages < 4:
         raise InputError(
-            f"{name} has {stages} stages of features, and LoDa needs four: name another, such as {CNN}."
+            f"{name} has {stages} stages of features, but LoDa needs four: name another, such as {CNN}."
         )
     if stages > 4:
         model = _created(
@@ -263,7 +265,7 @@ def _created(name: str, pretrained: bool, create: Any, **options: Any) -> Any:
         return create(name, pretrained=pretrained, **options)
     except OSError as error:
         raise InputError(
-            f"the pretrained weights of {name} could not be fetched ({type(error).__name__}): connect once, or use "
+            f"the pretrained weights of {name} could not be downloaded ({type(error).__name__}): connect to the internet once, or use "
             f"--weights untrained for a stand-in."
         ) from error
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -281,11 +283,11 @@ def _flattened(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return flat
 
 
-def _told(
+def _mismatches(
     missing: list[str],
     unexpected: list[str],
     wrong: list[str],
-    own: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
 ) -> str:
     parts = []
@@ -295,5 +297,7 @@ def _told(
         parts.append(f"{len(unexpected)} are unexpected ({', '.join(unexpected[:3])} …)")
     if wrong:
         k = wrong[0]
-        parts.append(f"{len(wrong)} shapes differ ({k} is {list(given[k].shape)}, not {list(own[k].shape)})")
+        parts.append(
+            f"{len(wrong)} shapes differ ({k} is {list(given[k].shape)}, not {list(present[k].shape)})"
+        )
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""How LoDa is trained, checked before anything else happens: no torch here."""
+"""How LoDa is trained; options are checked before anything else happens. No torch here."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from fmiqa_utils.backbones.catalogue import PRECISIONS
 from fmiqa_utils.errors import InputError, near
 
 FROZEN_WEIGHTS = ("pretrained", "untrained")  # of the ViT and the CNN
-PROTOCOLS = ("validated", "published")  # where the epoch is chosen
-BATCH_NORM = ("frozen", "published")  # what the CNN's BatchNorm statistics do while LoDa trains
+PROTOCOLS = ("validated", "published")  # on which part the epoch is chosen
+BATCH_NORM = ("frozen", "published")  # whether the CNN's BatchNorm statistics stay fixed in training
 N_SPLITS = 10  # of a dataset
 VIT = "vit_base_patch16_224.augreg2_in21k_ft_in1k"
 CNN = "resnet50"
 TEST_CROPS = 15
 PRECISION = dict(zip(PRECISIONS, ("32-true", "bf16-mixed", "16-mixed"), strict=True))  # in Lightning's words
-# What a number may be: (least, most). The loss compares the images of a batch, and one image cannot be compared.
+# Limits of each number: (least, most). The loss compares the images of a batch, so a batch has at least two.
 RANGES = {
     "epochs": (1, 100_000),
     "batch": (2, 100_000),
@@ -51,7 +51,7 @@ class Options:
 
 
 def check_options(options: Options) -> None:
-    """Raises InputError, in one sentence, for a word that is unknown and a number that is out of range."""
+    """Raises InputError for an unknown word and for a number out of range."""
     for name, (least, most) in RANGES.items():
         check_number(name, getattr(options, name), least, most)
     check_rate("learning_rate", options.learning_rate, zero=False)
@@ -66,7 +66,7 @@ def check_options(options: Options) -> None:
             raise InputError(f"{name}={value!r} is unknown; {near(str(value), known)}")
     if options.bn == "published" and 0 < options.device_batch < options.batch:
         raise InputError(
-            "bn='published' needs the whole batch at once, for its statistics are the batch's: leave out --device-batch."
+            "bn='published' needs the whole batch at once, because its statistics are those of the batch: leave out --device-batch."
         )
 
 
@@ -77,7 +77,7 @@ def check_number(name: str, value: object, least: int, most: int) -> None:
 
 
 def check_rate(name: str, value: float, *, zero: bool) -> None:
-    """Raises InputError unless `value` is a finite number above 0, or 0 itself where `zero`."""
+    """Raises InputError unless `value` is a finite number above 0; with `zero`, 0 is allowed too."""
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
         raise InputError(
             f"{_option(name)} {value}: it must be a finite number {'of at least' if zero else 'above'} 0."
@@ -85,7 +85,7 @@ def check_rate(name: str, value: float, *, zero: bool) -> None:
 
 
 def check_splits(splits: Sequence[int], known: int) -> None:
-    """Raises InputError for no split at all, one that does not exist among `known`, and one named twice."""
+    """Raises InputError if no split is chosen, and for a split that is not below `known` or is named twice."""
     if not splits:
         raise InputError(f"no split is chosen: name some of 0 to {known - 1}.")
     wrong = [s for s in splits if not 0 <= s < known]

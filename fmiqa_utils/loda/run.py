@@ -1,4 +1,4 @@
-"""A LoDa run: one dataset, one set of options, some of its ten splits; a split that is done is not trained again."""
+"""A LoDa run: one dataset, one set of options, some of the ten splits; a finished split is not trained again."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from fmiqa_utils.scores.run_names import plain
 from fmiqa_utils.scores.shards import sole_writer
 
 RESULT, SPLITS = "result.json", "splits.json"
-FILES = ("history.csv", "predictions.csv")  # of a split, whose checksums its result holds
+FILES = ("history.csv", "predictions.csv")  # files of a split; their checksums are stored in its result
 
 
 def runs_folder() -> Path:
@@ -40,9 +40,9 @@ def runs_folder() -> Path:
 
 
 def run_folder(table: pd.DataFrame, options: Options) -> Path:
-    """Where a run is kept: its name covers labels, image contents and every option, so that nothing is mixed up.
+    """Where a run is kept: the name depends on labels, image contents and every option, so runs are never mixed up.
 
-    The first time every image is read; later those whose path, size or time of change is new (`fill_cache`).
+    The first call reads every image; later calls read only images with a new path, size or time of change (`fill_cache`).
     """
     key = training_key(asdict(options), _labels(table), _images(table))[:10]
     name = (
@@ -61,7 +61,7 @@ def check_run(
     devices: int = 1,
     workers: int = 2,
 ) -> None:
-    """All that can be said before any work. Raises InputError for options, splits, devices or a table that cannot do."""
+    """All checks that are possible before any work. Raises InputError for options, splits, devices or a table that cannot be used."""
     check_options(options)
     check_number("workers", workers, *WORKERS)
     check_device(device, devices)
@@ -72,7 +72,7 @@ def check_run(
         rows = parts_of(table, parts[number], options.protocol)
         if images_of(rows, options, devices).train < 2 * devices:
             raise InputError(
-                f"split {number} has {len(rows['train'])} image(s) to train on: the loss compares images, so raise --crops."
+                f"split {number} has {len(rows['train'])} image(s) to train on, but the loss compares images: raise --crops."
             )
     check_names(options.vit, options.cnn)
 
@@ -89,10 +89,10 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train and test on every split in `splits`; returns their results, in order.
 
-    A result holds split, folder, weights, n, srcc, plcc, plcc_fit4, krcc. `progress` hears how many crops of all epochs of all splits
-    are done; `how` (device, devices, workers) goes to `train.fit`. With several devices every process but the first returns no results.
-    A split whose files are damaged is computed again. Raises InputError as `check_run` and `fit` do, for a folder of another run, and
-    for images that change meanwhile.
+    A result holds split, folder, weights, n, srcc, plcc, plcc_fit4, krcc. `progress` gets the number of crops done, over all epochs of
+    all splits; `how` (device, devices, workers) goes to `train.fit`. With several devices only the first process returns results.
+    A split with damaged files is computed again. Raises InputError as `check_run` and `fit` do, for a folder of another run, and for
+    images that change meanwhile.
     """
     check_run(table, options, splits, split_file, **how)
     prepare_folder(folder or runs_folder())
@@ -102,7 +102,7 @@ def train(
         _fit_only(table, options, splits, split_file or folder / SPLITS, folder, how)
         return []
     with sole_writer(folder):
-        parts = read_splits(split_file, table) if split_file else _own_splits(folder, table)
+        parts = read_splits(split_file, table) if split_file else _stored_splits(folder, table)
         check_splits(splits, len(parts))
         facts = {"options": asdict(options), "labels": _labels(table), "images": images}
         _claim(folder, {**facts, "splits": digest(parts)})
@@ -122,7 +122,7 @@ def _check_images(table: pd.DataFrame, before: str) -> None:
 
 @dataclass(frozen=True)
 class _Split:
-    """One split's work, and the folder that keeps what comes of it."""
+    """The work of one split, and the folder of its results."""
 
     number: int
     options: Options
@@ -136,12 +136,12 @@ class _Split:
 
     @property
     def size(self) -> int:
-        """Crops that it takes from the first epoch to the test."""
+        """Crops from the first epoch to the test."""
         return self.images.total + self.images.test
 
-    def result(self, heard: Progress) -> dict[str, Any]:
+    def result(self, progress: Progress) -> dict[str, Any]:
         """Train and test; history.csv and predictions.csv are written."""
-        best = fit(self.rows, self.options, self.folder, progress=heard, **self.how)
+        best = fit(self.rows, self.options, self.folder, progress=progress, **self.how)
         history = pd.DataFrame(read_checkpoint(self.folder / LAST)["history"])
         crops, trained = self.options.test_crops, self.images.total
         predictions, values = evaluate(
@@ -149,7 +149,7 @@ class _Split:
             self.rows["test"],
             crops=crops,
             device=str(pick_device(self.how.get("device", "auto"))),
-            progress=lambda done, _: heard("test", trained + done * crops, self.size),
+            progress=lambda done, _: progress("test", trained + done * crops, self.size),
         )
         for name, rows in zip(FILES, (history, predictions), strict=True):
             write_atomically(self.folder / name, rows.to_csv(index=False).encode())
@@ -162,7 +162,7 @@ class _Split:
 
 
 def _results(work: list[_Split], progress: Progress, check: Callable[[], None]) -> list[dict[str, Any]]:
-    """The result of every split; those that are not finished are computed now, and kept once `check` has passed."""
+    """The result of every split; unfinished ones are computed now, and stored after `check` has passed."""
     results = {split.number: result for split in work if (result := _finished(split.folder))}
     total = sum(split.size for split in work)
     done = sum(split.size for split in work if split.number in results)
@@ -180,23 +180,23 @@ def _results(work: list[_Split], progress: Progress, check: Callable[[], None]) 
 
 
 def _shifted(progress: Progress, name: str, before: int, total: int) -> Progress:
-    """`progress` of a part: its text follows `name`, and its count what was done `before`."""
+    """`progress` for a part of the work: `name` is put before its text, and `before` is added to its count."""
     return lambda text, done, _: progress(f"{name}, {text}", before + done, total)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
-    """A split's result, if it and the files that belong to it are there and whole."""
+    """A split's result, if the result and its files exist and are undamaged."""
     if not (folder / RESULT).is_file():
         return None
     try:
         content = dict(json.loads((folder / RESULT).read_text(encoding="utf-8")))
-        whole = content.pop("files") == _checksums(folder)
+        intact = content.pop("files") == _checksums(folder)
         read_checkpoint(folder / BEST)
     except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         say(f"a file of the result in {folder} is missing or damaged: it is computed again")
-    return content if whole else None
+    return content if intact else None
 
 
 def _checksums(folder: Path) -> dict[str, str]:
@@ -211,12 +211,12 @@ def _fit_only(
     folder: Path,
     how: dict[str, Any],
 ) -> None:
-    """The share of a further process of DistributedDataParallel."""
+    """The work of a further process of DistributedDataParallel."""
     parts = read_splits(split_file, table)
     for number in splits:
-        own = folder / f"split-{number}"
-        if not _finished(own):
-            fit(parts_of(table, parts[number], options.protocol), options, own, **how)
+        split_folder = folder / f"split-{number}"
+        if not _finished(split_folder):
+            fit(parts_of(table, parts[number], options.protocol), options, split_folder, **how)
 
 
 def _labels(table: pd.DataFrame) -> str:
@@ -227,8 +227,8 @@ def _images(table: pd.DataFrame) -> str:
     return digest(fill_cache(list(table["dist_path"])))
 
 
-def _own_splits(folder: Path, table: pd.DataFrame) -> list[Parts]:
-    """The splits in the run's folder; they depend on the references alone, so that a file cut short is made again."""
+def _stored_splits(folder: Path, table: pd.DataFrame) -> list[Parts]:
+    """The splits in the run's folder; a damaged file is made again, since the splits depend only on the references."""
     path = folder / SPLITS
     try:
         json.loads(path.read_text(encoding="utf-8"))
@@ -238,19 +238,19 @@ def _own_splits(folder: Path, table: pd.DataFrame) -> list[Parts]:
 
 
 def _claim(folder: Path, facts: dict[str, Any]) -> None:
-    """Say in run.json whose folder this is. Raises InputError where it holds a run of other options, labels, images or splits."""
+    """Record in run.json what the folder is for. Raises InputError if it holds a run with other options, labels, images or splits."""
     record = folder / "run.json"
     if record.is_file():
         try:
             before = dict(json.loads(record.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             raise InputError(
-                f"{record} is damaged, so nobody knows whose run this is: delete {folder} or choose another --output."
+                f"{record} is damaged, so it is unknown which run this is: delete {folder} or choose another --output."
             ) from None
         other = [name for name, value in facts.items() if before.get(name) != value]
         if other:
             raise InputError(
-                f"{folder} holds a run with other {' and '.join(other)}: choose another --output, or delete it first."
+                f"{folder} holds a run with other {' and '.join(other)}: choose another --output, or delete {folder} first."
             )
     write_atomically(record, json.dumps({**facts, "versions": versions()}, indent=1).encode())
 
@@ -258,13 +258,15 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
 def read_run(folder: Path, splits: Sequence[int]) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     """(histories by split, test predictions of all splits with columns split and dist_path) of a finished run.
 
-    Raises InputError for a split that is not finished, or whose files are damaged.
+    Raises InputError for a split that is not finished or has damaged files.
     """
     histories, tables = {}, []
     for number in splits:
-        own = folder / f"split-{number}"
-        if not _finished(own):
-            raise InputError(f"{own} holds no finished split: `train` with the same options makes it.")
-        histories[f"split {number}"] = pd.read_csv(own / "history.csv")
-        tables.append(pd.read_csv(own / "predictions.csv").assign(split=number))
+        split_folder = folder / f"split-{number}"
+        if not _finished(split_folder):
+            raise InputError(
+                f"{split_folder} holds no finished split: run `fmiqa loda train` with the same options."
+            )
+        histories[f"split {number}"] = pd.read_csv(split_folder / "history.csv")
+        tables.append(pd.read_csv(split_folder / "predictions.csv").assign(split=number))
     return histories, pd.concat(tables, ignore_index=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while Lightning trains: heard at once, never lost, never turned into success."""
+"""Ctrl-C and SIGTERM while Lightning trains: handled at once, never lost, never reported as success."""
 
 import signal
 import threading
@@ -11,17 +11,17 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """What a signal raised. Python drops an exception in the callbacks of a fork (workers begin with one): `check` raises it then.
+    """Keeps the exception that a signal raised: Python drops it inside the callbacks of a fork (workers start with one), `check` raises it.
 
     SIGTERM raises SystemExit(143) where the program has no handler for it. Lightning's own handler would go on to the end of the epoch
-    and leave with status 0; it calls the handler that it finds.
+    and exit with status 0, but it calls a handler that is already set.
     """
 
     raised: BaseException | None = None
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Listen until the end of the context. Signals reach the main thread alone."""
+        """Handle signals until the end of the context. Signals reach only the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -33,11 +33,11 @@ class Signals:
             yield
         finally:
             for number, handler in before.items():
-                if handler is not None:  # one that was not set from Python
+                if handler is not None:  # None: the handler was not set from Python
                     signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises what a signal raised before."""
+        """Raises the exception of an earlier signal, if there was one."""
         if self.raised is not None:
             raise self.raised
 

@@ -11,14 +11,17 @@ from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.keys import digest
 from fmiqa_utils.loda.options import N_SPLITS, PROTOCOLS
 
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1  # of the references; the validation share leaves the training part
+TEST_SHARE, VALIDATION_SHARE = (
+    0.2,
+    0.1,
+)  # of the references; the validation share is taken from the training part
 Parts = dict[str, list[str]]  # part: references
 
 
 def make_splits(table: pd.DataFrame, seed: int = 0) -> list[Parts]:
-    """Ten splits {"train", "validation", "test"} of the table's references; a function of their names and `seed` alone."""
+    """Ten splits {"train", "validation", "test"} of the table's references; they depend only on the names and `seed`."""
     refs = np.array(sorted(table["ref"].astype(str).unique()))
-    n_test = max(2, round(TEST_SHARE * len(refs)))  # one reference has no interval
+    n_test = max(2, round(TEST_SHARE * len(refs)))  # with one reference there is no interval
     n_validation = max(1, round(VALIDATION_SHARE * len(refs)))
     splits = []
     for number in range(N_SPLITS):
@@ -35,7 +38,7 @@ def make_splits(table: pd.DataFrame, seed: int = 0) -> list[Parts]:
 
 
 def save_splits(path: Path, table: pd.DataFrame, seed: int = 0) -> Path:
-    """Write the splits with what they were made from."""
+    """Write the splits with the dataset, references and seed that they were made from."""
     content = {
         "dataset": str(table["dataset"].iloc[0]),
         "references_sha256": digest(sorted(table["ref"].astype(str).unique())),
@@ -48,14 +51,14 @@ def save_splits(path: Path, table: pd.DataFrame, seed: int = 0) -> Path:
 def read_splits(path: Path, table: pd.DataFrame) -> list[Parts]:
     """The splits in a file, checked against the table.
 
-    Raises InputError for a file that is no split file, a split whose parts share a reference, or references that the table lacks.
+    Raises InputError for a file that is not a split file, a split with a reference in two parts, or references that the table lacks.
     """
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no split file ({error}): `fmiqa loda train` writes one.") from error
+        raise InputError(f"{path} is not a split file ({error}): `fmiqa loda train` writes one.") from error
     if not isinstance(splits, list) or not splits:
-        raise InputError(f"{path} is no split file (it lists no splits): `fmiqa loda train` writes one.")
+        raise InputError(f"{path} is not a split file (it lists no splits): `fmiqa loda train` writes one.")
     known = set(table["ref"].astype(str))
     for number, parts in enumerate(splits):
         _check(number, parts, known, path)

@@ -1,4 +1,4 @@
-"""Training LoDa with Lightning: exact loss over the whole batch on any memory, exact resume, the last good checkpoint always intact."""
+"""Training LoDa with Lightning: exact loss over the whole batch on any memory, exact resume, the last good checkpoint is never lost."""
 
 import io
 import logging
@@ -38,7 +38,7 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 
 @torch.no_grad()
 def build(options: Options) -> LoDa:
-    """The model to train; the learner's start depends on the seed alone. Raises InputError as `check_options` does."""
+    """The model to train; the learner's initial weights depend only on the seed. Raises InputError as `check_options` does."""
     check_options(options)
     torch.manual_seed(options.seed)
     model = LoDa(
@@ -53,7 +53,7 @@ def build(options: Options) -> LoDa:
         if model.feature_model is not None:
             stand_in_weights(model.feature_model)
             for kernel in (p for p in model.feature_model.parameters() if p.dim() == 4):
-                # Every ReLU halves the variance, and BatchNorm at its start does not mend it.
+                # Every ReLU halves the variance, and an untrained BatchNorm does not restore it.
                 kernel.mul_(2**0.5)
     return model
 
@@ -61,7 +61,7 @@ def build(options: Options) -> LoDa:
 class Training(L.LightningModule):
     """AdamW with a cosine per step; the loss is over the whole batch, however few images fit into memory."""
 
-    strict_loading = False  # checkpoints hold what was trained, not the frozen models
+    strict_loading = False  # checkpoints hold the trained weights, not the frozen models
     automatic_optimization = False
 
     def __init__(
@@ -80,7 +80,7 @@ class Training(L.LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)]
 
     def on_train_epoch_start(self) -> None:
-        """Dropout, and BatchNorm where it moves: Lightning leaves the model in the mode in which it was built."""
+        """Switches on dropout, and BatchNorm as `bn` says: Lightning leaves the model in the mode in which it was built."""
         self.model.train()
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
@@ -107,14 +107,14 @@ class Training(L.LightningModule):
         return f"epoch {self.current_epoch + 1} of {self.options.epochs}"
 
     def _passes(self, in_parts: bool) -> float:
-        """What an image of a batch costs, in forward passes of the ViT: a gradient costs two, parts are computed twice."""
+        """Cost of an image of a batch in forward passes of the ViT: a gradient costs two; if computed in parts, one more."""
         return (3 if self.options.inject else 1) + in_parts
 
     def _backward(self, x: Tensor, y: Tensor, size: int) -> Tensor:
         """Gradients of the loss over all of x, `size` images at a time.
 
-        The loss couples all images of a batch, so that averaging it over parts would be another loss. Predictions come first, without
-        gradients; then each part is computed again with the gradient of the whole loss with respect to its own predictions.
+        The loss couples all images of a batch, so its average over parts would be a different loss. First all predictions are computed
+        without gradients; then each part is computed again with the gradient of the whole loss with respect to its predictions.
         """
         parts, seed = list(zip(x.split(size), range(len(x)), strict=False)), self.options.seed
         step = self.global_step
@@ -126,7 +126,7 @@ class Training(L.LightningModule):
         predictions = []
         with torch.no_grad():
             for part, number in parts:
-                torch.manual_seed(_mixed(seed, step, number))  # the same dropout both times
+                torch.manual_seed(_mixed(seed, step, number))  # the same dropout in both computations
                 predictions.append(self.model(part))
         leaf = torch.cat(predictions).float().requires_grad_(True)
         with torch.enable_grad():
@@ -156,19 +156,19 @@ class Training(L.LightningModule):
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.losses = []
         self.history.append({"epoch": self.current_epoch, "train_loss": loss, **row, "lr": lr})
-        # Constant predictions have no rank: the worst there is.
+        # Constant predictions have no SRCC; they count as the worst value.
         self.log("val_srcc", value if np.isfinite(value) else -1.0)
         self.log_dict({"train_loss": loss, "val_plcc": row["val_plcc"], "lr": lr})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The released layout, and beside it what is needed to go on and to know what this is."""
-        own = self.model.checkpoint()
+        """Writes the released layout, and what is needed to resume and to identify the model."""
+        released = self.model.checkpoint()
         trained = {k for k in checkpoint["state_dict"] if k.startswith("model.learner.")}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
-        checkpoint |= {**own, "fmiqa": self.facts, "history": self.history}
+        checkpoint |= {**released, "fmiqa": self.facts, "history": self.history}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on with the history and, as published, with the BatchNorm statistics."""
+        """Restores the history and, with bn="published", the BatchNorm statistics."""
         self.history = list(checkpoint["history"])
         self.model.load_released(checkpoint)
 
@@ -186,7 +186,7 @@ def predict_crops(model: LoDa, crops: Tensor, size: int = 32) -> Tensor:
 
 
 class AtomicIO(TorchCheckpointIO):
-    """A checkpoint is on the disk whole or not at all: a full disk leaves the last one as it was."""
+    """Writes each checkpoint completely or not at all: a full disk leaves the last one as it was."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Raises InputError where the file cannot be written."""
@@ -202,7 +202,7 @@ class History(L.Callback):
         self.path = path
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Written anew as a whole, so that a resumed run has every epoch once."""
+        """Writes the whole file again, so that a resumed run has every epoch once."""
         assert isinstance(module, Training)
         if trainer.is_global_zero and module.history:
             write_atomically(self.path, pd.DataFrame(module.history).to_csv(index=False).encode())
@@ -220,10 +220,10 @@ def fit(
 ) -> Path:
     """Train on parts["train"], choose the epoch on parts["validation"]; returns the best checkpoint, folder/best.ckpt.
 
-    A run that was stopped goes on from folder/last.ckpt to the same result, whatever `workers`; where one of the two checkpoints cannot
-    be read it begins anew. `progress` hears how many crops of all epochs are done. Ctrl-C raises KeyboardInterrupt, SIGTERM what the
-    program has a handler raise, else SystemExit(143). Raises InputError for a loss that is not finite and a full disk; the last good
-    checkpoint stays.
+    A stopped training resumes from folder/last.ckpt with the same result for any `workers`; if one of the two checkpoints cannot be
+    read, it starts again. `progress` gets the number of crops done, over all epochs. Ctrl-C raises KeyboardInterrupt; SIGTERM raises
+    what the program's handler raises, or SystemExit(143) without one. Raises InputError for a loss that is not finite and for a full
+    disk; the last good checkpoint is kept.
     """
     before = _resumed(folder)
     data = TrainingCrops(parts["train"], crops_of(parts["train"], options), options.seed)
@@ -235,33 +235,33 @@ def fit(
             progress(text, done, total)
 
     with signals.heard():
-        # On several devices each process has its share of the batch: the loss is over the share, gradients are averaged.
+        # On several devices each process has a share of the batch: the loss is over the share, gradients are averaged.
         trainer = _trainer(folder, options, device, devices)
         world = trainer.world_size
         sampler = EpochSampler(len(data), options.seed, trainer.global_rank, world)
-        # Workers draw ahead, from the first epoch there is: before Lightning tells the sampler which one that is.
+        # Workers fetch the first epoch ahead, before Lightning tells the sampler which epoch that is.
         sampler.set_epoch(before)
         batch, steps = _steps(len(data), options, world)
         sizes = images_of(parts, options, world)
         count = Count(sizes.total, tell)
         count.done = before * sizes.epoch
         tell(f"epoch {min(before + 1, options.epochs)} of {options.epochs}", count.done, sizes.total)
-        own = Training(build(options), options, options.epochs * steps, _facts(parts, options), count)
+        training = Training(build(options), options, options.epochs * steps, _facts(parts, options), count)
         loaders = (
             DataLoader(data, batch, sampler=sampler, num_workers=workers, drop_last=True),
             DataLoader(EvaluationCrops(parts["validation"], options.test_crops), 4, num_workers=workers),
         )
-        with warnings.catch_warnings(), count.attached(own.model):
+        with warnings.catch_warnings(), count.attached(training.model):
             for known in _KNOWN_WARNINGS:
                 warnings.filterwarnings("ignore", known)
-            _run(trainer, own, loaders, folder / LAST if before else None)
+            _fit(trainer, training, loaders, folder / LAST if before else None)
     return folder / BEST
 
 
-def _run(trainer: L.Trainer, own: Training, loaders: tuple[Any, Any], checkpoint: Path | None) -> None:
-    """Lightning's fit, which turns a Ctrl-C into an exit with status 1: here it stays what it was."""
+def _fit(trainer: L.Trainer, training: Training, loaders: tuple[Any, Any], checkpoint: Path | None) -> None:
+    """Lightning's fit, but Ctrl-C stays a KeyboardInterrupt; Lightning turns it into an exit with status 1."""
     try:
-        trainer.fit(own, *loaders, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+        trainer.fit(training, *loaders, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     except SystemExit as leaving:
         if isinstance(leaving.__context__, KeyboardInterrupt):
             raise leaving.__context__ from None
@@ -269,7 +269,7 @@ def _run(trainer: L.Trainer, own: Training, loaders: tuple[Any, Any], checkpoint
 
 
 def _resumed(folder: Path) -> int:
-    """How many epochs are done; what is no use is deleted, so that the training begins anew."""
+    """How many epochs are done. If a checkpoint cannot be read, both are deleted and training starts again."""
     if not (folder / LAST).is_file():
         return 0
     try:
@@ -283,7 +283,7 @@ def _resumed(folder: Path) -> int:
 
 
 class Images(NamedTuple):
-    """How many crops a split takes: of the training part and the validation part in each epoch, and of the test part at the end."""
+    """How many crops a split computes: of the training and the validation part in each epoch, and of the test part at the end."""
 
     train: int
     validation: int
@@ -292,17 +292,17 @@ class Images(NamedTuple):
 
     @property
     def epoch(self) -> int:
-        """Of one epoch."""
+        """Crops of one epoch."""
         return self.train + self.validation
 
     @property
     def total(self) -> int:
-        """Of all epochs, without the test."""
+        """Crops of all epochs, without the test."""
         return self.epochs * self.epoch
 
 
 def images_of(parts: dict[str, pd.DataFrame], options: Options, world: int = 1) -> Images:
-    """What `fit` on `world` devices and the test after it will go through."""
+    """The crops that `fit` on `world` devices, and the test after it, will compute."""
     rows = {name: len(part) for name, part in parts.items()}
     batch, steps = _steps(rows["train"] * crops_of(parts["train"], options), options, world)
     tested = rows.get("test", 0) * options.test_crops
@@ -310,7 +310,7 @@ def images_of(parts: dict[str, pd.DataFrame], options: Options, world: int = 1) 
 
 
 def crops_of(train: pd.DataFrame, options: Options) -> int:
-    """Crops of each training image and epoch: as asked for, else the published number for the dataset."""
+    """Crops per training image and epoch: the option, or the published number for the dataset."""
     return options.crops or TRAIN_CROPS.get(str(train["dataset"].iloc[0]), 1)
 
 
@@ -321,8 +321,8 @@ def _steps(items: int, options: Options, world: int) -> tuple[int, int]:
     return batch, share // batch
 
 
-# Lightning's remarks on what is meant: frozen modules in eval mode, a folder that holds the run it goes on with, few workers,
-# values that are gathered from all processes already.
+# Lightning's warnings about what is intended here: frozen modules in eval mode, a folder that holds the run to resume, few workers,
+# values that are already gathered from all processes.
 _KNOWN_WARNINGS = (
     r".*eval mode at the start",
     r"Checkpoint directory .* exists",
@@ -343,21 +343,23 @@ def _facts(parts: dict[str, pd.DataFrame], options: Options) -> dict[str, Any]:
 
 
 def check_device(device: str, devices: int = 1) -> None:
-    """Raises InputError for a device that is unknown or not there, and where there are fewer than `devices` of its kind."""
+    """Raises InputError for a device that is unknown or not there, and if the machine has fewer than `devices` of its kind."""
     check_number("devices", devices, *DEVICES)
     if ":" in device and devices > 1:
         raise InputError(
-            f"--device {device} names one device: leave out the number behind the colon, or --devices {devices}."
+            f"--device {device} names one device: leave out the number after the colon, or --devices {devices}."
         )
     if pick_device(device).type == "cuda" and devices > torch.cuda.device_count():
-        raise InputError(f"--devices {devices}: this machine has {torch.cuda.device_count()}.")
+        raise InputError(
+            f"--devices {devices}: this machine has {torch.cuda.device_count()} GPUs; ask for no more."
+        )
 
 
 class _Kept(ModelCheckpoint):
-    """Knows the best epoch so far also after the run's folder was moved."""
+    """Keeps track of the best epoch so far, even after the run's folder was moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As Lightning's, with the files where they are now."""
+        """Like Lightning's, with the present paths of the files."""
         state = {k: self._here(v) if k.endswith("_path") else v for k, v in state_dict.items()}
         best = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state, "best_k_models": best, "dirpath": self.dirpath})
@@ -370,7 +372,7 @@ def _trainer(folder: Path, options: Options, device: str, devices: int) -> L.Tra
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     kept: Sequence[L.Callback] = [
         _Kept(folder, Path(BEST).stem, monitor="val_srcc", mode="max", enable_version_counter=False),
-        # Knows the best epoch so far.
+        # The last checkpoint keeps track of the best epoch so far, too.
         _Kept(folder, Path(LAST).stem, every_n_epochs=1, enable_version_counter=False),
         History(folder / "history.csv"),
     ]

@@ -1,4 +1,4 @@
-"""Our scores beside the published ones: pairs matched by file name, agreement per pair, correlations side by side."""
+"""Our scores next to the published ones: pairs matched by file name, agreement per pair, correlations side by side."""
 
 from typing import NamedTuple
 
@@ -13,10 +13,10 @@ from fmiqa_utils.statistics.coefficients import FloatArray, krcc, plcc, srcc
 from fmiqa_utils.statistics.correlation import KEYS, correlation_table, wide_scores
 from fmiqa_utils.statistics.within_references import mean_over_refs, srcc_within
 
-# A difference below 1e-6 is rounding in fp32 where vectors nearly agree: relative to this floor it is below 1e-3.
+# Differences below 1e-6 are fp32 rounding where vectors nearly agree; relative to this floor they are below 1e-3.
 FLOOR = 1e-3
 
-# Theirs: ours.
+# {published name: our name}
 OUR_NAMES = {
     "psnr": "psnr",
     "msssim": "ms_ssim",
@@ -27,9 +27,9 @@ OUR_NAMES = {
 
 
 class Comparison(NamedTuple):
-    """agreement: a row per published method and column of ours that compute the same thing, pair by pair.
+    """agreement: a row per published method and the column of ours that computes the same thing, pair by pair.
 
-    side_by_side: the same rows with the correlations of both with the published labels, on the matched pairs.
+    side_by_side: the same rows; both sides' correlations with the published labels, on the matched pairs.
     """
 
     agreement: pd.DataFrame
@@ -49,9 +49,9 @@ def compare_with_ours(
 ) -> Comparison:
     """Compare a score table of ours (`SCORE_COLUMNS`) on `pairs` (`PAIR_COLUMNS`) with the published per-image scores.
 
-    `dataset`: the published dataset if the pairs table names it otherwise. Columns of `agreement`: method, weights,
+    `dataset`: the published dataset if the pairs table uses another name for it. Columns of `agreement`: method, weights,
     normalize, backbone, feature, distance, transform; n_matched pairs, unmatched on either side, n_failed of ours;
-    label_pearson of both labels (below 1: another label file); pearson; median_relative and worst_relative difference,
+    label_pearson of both labels (below 1: the label files differ); pearson; median_relative and worst_relative difference,
     |ours − theirs| / max(|theirs|, 0.001), with worst_pair. `side_by_side` holds srcc, plcc, krcc and srcc_within as
     STATISTIC_published, STATISTIC_ours and STATISTIC_difference. Raises InputError where nothing can be matched.
     """
@@ -61,30 +61,30 @@ def compare_with_ours(
     table, pairs = published.tables[name], pairs.reset_index(drop=True)
     theirs, ours = match_pairs(table, pairs)
     if not len(theirs):
-        examples = f"{pairs['dist'].iloc[0]!r} here, {table['dis'].iloc[0]!r} there"
+        examples = f"{pairs['dist'].iloc[0]!r} in the run, {table['dis'].iloc[0]!r} in the published results"
         raise InputError(f"no pair of {name} has the same file name on both sides ({examples}).")
     columns = _same_columns(table.iloc[theirs], scores, pairs, ours)
-    matched, mine = table.iloc[theirs], pairs.iloc[ours]
+    matched, matched_pairs = table.iloc[theirs], pairs.iloc[ours]
     counts = columns.ids.assign(
         n_matched=len(theirs),
         n_unmatched_published=len(table) - len(theirs),
         n_unmatched_ours=len(pairs) - len(ours),
         n_failed=np.isnan(columns.ours).sum(axis=0),
-        label_pearson=plcc(mine[["quality"]], matched["quality"])[0],
+        label_pearson=plcc(matched_pairs[["quality"]], matched["quality"])[0],
     )
-    agreement = pd.concat([counts, _differences(columns, mine["pair_id"].to_numpy())], axis=1)
+    agreement = pd.concat([counts, _differences(columns, matched_pairs["pair_id"].to_numpy())], axis=1)
     return Comparison(agreement, _side_by_side(columns, matched))
 
 
 def agreement(published: Published, run: Run) -> Comparison:
-    """`compare_with_ours` for a run, with those of its transforms that were scored for every pair."""
+    """`compare_with_ours` for a run, limited to the transforms that were scored for every pair."""
     counts = run.scores.groupby("transform", observed=True)["pair_id"].nunique()
-    whole = counts.index[counts == len(run.pairs)]
-    return compare_with_ours(published, run.scores[run.scores["transform"].isin(whole)], run.pairs)
+    complete = counts.index[counts == len(run.pairs)]
+    return compare_with_ours(published, run.scores[run.scores["transform"].isin(complete)], run.pairs)
 
 
 def beside_published(run: Run, n_resamples: int = 1000) -> pd.DataFrame:
-    """A run's whole-model values beside the published ones of the same dataset, backbone and distance.
+    """A run's whole-model values next to the published ones of the same dataset, backbone and distance.
 
     Columns: method, backbone, weights, normalize, distance, feature, n, srcc (ours) with srcc_lo and srcc_hi, srcc_published,
     plcc, plcc_published, krcc, krcc_published. Empty where nothing was published for the dataset or the backbones.
@@ -114,18 +114,18 @@ def beside_published(run: Run, n_resamples: int = 1000) -> pd.DataFrame:
 def match_pairs(table: pd.DataFrame, pairs: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of a published table and of a pairs table that are the same pair, in the order of the pairs table.
 
-    Same distorted file with its folder, or else same bare names of distorted file and reference where these are unique
+    The same distorted file with its folder, or else the same file names of image and reference where these are unique
     on both sides. Letter case does not count.
     """
     theirs, ours = _names(table["dis"], table["ref"]), _names(pairs["dist"], pairs["ref"])
-    found = np.full(len(ours), -1)
+    rows = np.full(len(ours), -1)
     for keys in (["path"], ["file", "ref"]):
         left, right = (names[~names.duplicated(keys, keep=False)] for names in (theirs, ours))
         same = left.merge(right, on=keys, suffixes=("_theirs", "_ours"))
-        new = (found[same["row_ours"]] < 0) & ~same["row_theirs"].isin(found).to_numpy()
-        found[same["row_ours"][new]] = same["row_theirs"][new]
-    matched = np.flatnonzero(found >= 0)
-    return found[matched], matched
+        new = (rows[same["row_ours"]] < 0) & ~same["row_theirs"].isin(rows).to_numpy()
+        rows[same["row_ours"][new]] = same["row_theirs"][new]
+    matched = np.flatnonzero(rows >= 0)
+    return rows[matched], matched
 
 
 def _names(dist: pd.Series, ref: pd.Series) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def _names(dist: pd.Series, ref: pd.Series) -> pd.DataFrame:
 def _same_columns(
     table: pd.DataFrame, scores: pd.DataFrame, pairs: pd.DataFrame, rows: NDArray[np.intp]
 ) -> _Columns:
-    """The columns of ours that compute what a published column holds; `table` is already matched to `rows` of pairs."""
+    """Our columns that compute the same as a published column; `table` is already matched to `rows` of `pairs`."""
     wide = wide_scores(_comparable(scores), pairs)
     keys = wide.columns.to_frame(index=False)
     keys.index = pd.RangeIndex(len(keys))
@@ -149,7 +149,7 @@ def _same_columns(
         on=["backbone", "feature", "distance", "transform"],
     )
     if same.empty:
-        raise InputError("the score table has no column that one of the published methods computes too.")
+        raise InputError("the score table has no column that a published method computes too.")
     ours = wide.to_numpy()[np.ix_(rows, same["column"].to_numpy(dtype=np.intp))]
     theirs = oriented(table, same["name"].tolist())
     similarity = same["method"].isin(("msssim", "fsim")).to_numpy()
@@ -162,12 +162,12 @@ def _comparable(scores: pd.DataFrame) -> pd.DataFrame:
     feature = scores["feature"].astype(str)
     kept = scores[(scores["variant"] == "published") & feature.isin(("joint", "embedding", "image"))]
     if kept.empty:
-        raise InputError("the score table has no whole-model value of a published form to compare.")
+        raise InputError("the score table has no whole-model value in the published form to compare.")
     return kept[["dataset", "pair_id", *KEYS, "value"]]
 
 
 def _our_names(columns: list[str]) -> pd.DataFrame:
-    """How a score table of ours names what a published column holds; methods that are not offered here are left out."""
+    """Our column for each published column; methods that are not offered here are left out."""
     rows = []
     for name in columns:
         method = parse_method(name)
@@ -175,8 +175,8 @@ def _our_names(columns: list[str]) -> pd.DataFrame:
             feature = "joint" if method.kind == "intermediate" else "embedding"
             rows.append((name, method.method, method.backbone, feature, method.distance, method.transform))
         elif method.method in OUR_NAMES:
-            own = OUR_NAMES[method.method]
-            rows.append((name, method.method, "baseline", "image", own, method.transform))
+            distance = OUR_NAMES[method.method]
+            rows.append((name, method.method, "baseline", "image", distance, method.transform))
     return pd.DataFrame(rows, columns=["name", "method", "backbone", "feature", "distance", "transform"])
 
 
@@ -196,7 +196,7 @@ def _differences(columns: _Columns, pair_ids: NDArray[np.object_]) -> pd.DataFra
 
 
 def _side_by_side(columns: _Columns, matched: pd.DataFrame) -> pd.DataFrame:
-    """Correlations of both with the published labels."""
+    """Correlations of both sides with the published labels."""
     quality, refs = matched["quality"].to_numpy(dtype=float), matched["ref"].str.lower().to_numpy()
     result = columns.ids.assign(n=(~np.isnan(columns.ours)).sum(axis=0))
     statistics = {

@@ -1,4 +1,4 @@
-"""The captions of the figures of the published results, every number in them from the same table as the figure."""
+"""Captions for the figures of the published results; every number comes from the same table as the figure."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pandas as pd
 from fmiqa_utils.datasets.registry import DATASETS
 from fmiqa_utils.published.figures import (
     CLIMB,
-    MOVES,
+    SHOWN_TRANSFORMS,
     dataset_title,
     datasets_of,
     main_methods,
@@ -32,7 +32,8 @@ def srcc_dots_caption(table: pd.DataFrame) -> str:
     cosine = cosine.reindex(columns=["intermediate", "embedding"]).dropna()
     ahead = cosine["intermediate"] > cosine["embedding"]
     counts = [
-        f"{own.sum()} of {len(own)} models on {dataset_title(str(d))}" for d, own in ahead.groupby(level=0)
+        f"{models.sum()} of {len(models)} models on {dataset_title(str(d))}"
+        for d, models in ahead.groupby(level=0)
     ]
     return (
         f"SRCC with human judgements; bars across a row are other distances. With the cosine distance, intermediate "
@@ -49,8 +50,8 @@ def rank_slopes_caption(table: pd.DataFrame, dataset: str = "pipal") -> str:
     shown = shown[shown["kind"] != "embedding"]
     return (
         f"Ranking of {len(ranks)} methods on {dataset_title(dataset)} by SRCC over all images (left) and by the mean SRCC within "
-        f"each of {ranks['n_refs'].iloc[0]} references (right); a thick line moves by {CLIMB} ranks or more. Each foundation model "
-        f"stands with the distance that is best for that ranking. Among these methods {pooled['name']} is first over all images "
+        f"each of {ranks['n_refs'].iloc[0]} references (right); a thick line is a change of {CLIMB} ranks or more. Each foundation model "
+        f"is shown with the distance that is best for that ranking. Among these methods {pooled['name']} is first over all images "
         f"({pooled['srcc']:.3f}) and its model number {pooled['rank_within']} within references ({pooled['name_within']}, "
         f"{pooled['srcc_within']:.3f}); {within['name_within']} is first within references ({within['srcc_within']:.3f}), number "
         f"{within['rank_pooled']} over all images ({within['srcc']:.3f}). Spearman correlation of the two rankings: "
@@ -59,7 +60,7 @@ def rank_slopes_caption(table: pd.DataFrame, dataset: str = "pipal") -> str:
 
 
 def left_out(table: pd.DataFrame, rows: pd.DataFrame, statistic: str = "srcc") -> str:
-    """Which methods of `table` are not among `rows`, those that a figure chooses from, and whether one of them would lead it."""
+    """Which methods of `table` are not in `rows` (what a figure chooses from), and whether one of them would be first."""
     plain = table[(table["transform"] == "none") & table["dataset"].isin(rows["dataset"])]
     plain = plain.assign(name=[print_name(m) for m in plain["method"]])
     absent = plain[~plain["name"].isin(rows["name"])]
@@ -68,8 +69,8 @@ def left_out(table: pd.DataFrame, rows: pd.DataFrame, statistic: str = "srcc") -
         return ""
     ahead = []
     for dataset in datasets_of(rows):
-        mine, others = (t[t["dataset"] == dataset].dropna(subset=[statistic]) for t in (rows, absent))
-        if len(others) and others[statistic].max() > mine[statistic].max():
+        shown, others = (t[t["dataset"] == dataset].dropna(subset=[statistic]) for t in (rows, absent))
+        if len(others) and others[statistic].max() > shown[statistic].max():
             top = highest(others, statistic)
             ahead.append(f"{top['name']} on {dataset_title(dataset)} ({top[statistic]:.3f})")
     where = " within references" if statistic == "srcc_within" else ""
@@ -78,29 +79,29 @@ def left_out(table: pd.DataFrame, rows: pd.DataFrame, statistic: str = "srcc") -
 
 
 def _short_list(absent: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Names of methods that are not shown: what belongs together once."""
+    """Names of methods that are not shown; methods that belong together are named once, as a group."""
     deep = absent["name"].str.startswith("deep_")
     embeddings = absent["kind"] == "embedding"
     unknown = ~absent["model"].isin(rows["model"])
-    whole = set(absent["model"][unknown & ~deep])
+    models = set(absent["model"][unknown & ~deep])
     single = set(absent["name"][~unknown & ~embeddings])
-    names = sorted(whole | single, key=str.lower)
+    names = sorted(models | single, key=str.lower)
     if not (rows["kind"] == "embedding").any() and embeddings.any():
         names.insert(0, "embeddings")
     return [*names, f"{absent['name'][deep].nunique()} deep_* metrics"] if deep.any() else names
 
 
 def published_finding(table: pd.DataFrame, dataset: str = "pipal") -> str:
-    """The chapter's finding: who leads over all published methods, on `dataset` also within references, and on the other datasets."""
+    """The notebook's finding: which published method leads on each dataset, and on `dataset` also within references."""
     plain = table[table["transform"] == "none"]
-    own = plain[plain["dataset"] == dataset]
-    pooled, within = highest(own, "srcc"), highest(own, "srcc_within")
-    models = own[own["kind"] != "baseline"]
+    methods = plain[plain["dataset"] == dataset]
+    pooled, within = highest(methods, "srcc"), highest(methods, "srcc_within")
+    models = methods[methods["kind"] != "baseline"]
     model = highest(models, "srcc_within")
-    rank = int((own["srcc_within"] > model["srcc_within"]).sum()) + 1
+    rank = int((methods["srcc_within"] > model["srcc_within"]).sum()) + 1
     text = (
-        f"Published scores of all {len(own)} methods on {dataset_title(dataset)} ({own['n'].iloc[0]:,} images of "
-        f"{own['n_refs'].iloc[0]} references): **over all images {print_name(pooled['method'])} agrees best with people "
+        f"Published scores of all {len(methods)} methods on {dataset_title(dataset)} ({methods['n'].iloc[0]:,} images of "
+        f"{methods['n_refs'].iloc[0]} references): **over all images {print_name(pooled['method'])} agrees best with people "
         f"(SRCC {pooled['srcc']:.3f}), within references {print_name(within['method'])} ({within['srcc_within']:.3f})**."
     )
     if within["kind"] == "baseline":
@@ -112,10 +113,10 @@ def published_finding(table: pd.DataFrame, dataset: str = "pipal") -> str:
     return f"{' '.join([text, *others])} {_ahead_of_embedding(plain)} The weights are the authors' pretrained ones."
 
 
-def _leader(own: pd.DataFrame, dataset: str) -> str:
-    """ "On LIVE R2 …, SRCC .968, leads; the best metric that is no foundation model is …": the best of either kind."""
-    first = highest(own, "srcc")
-    other = own[(own["kind"] == "baseline") != (first["kind"] == "baseline")]
+def _leader(methods: pd.DataFrame, dataset: str) -> str:
+    """ "On LIVE R2 … is first (0.968); the best other metric is … (0.965).": the best of each kind."""
+    first = highest(methods, "srcc")
+    other = methods[(methods["kind"] == "baseline") != (first["kind"] == "baseline")]
     text = f"On {dataset_title(dataset)} {print_name(first['method'])} is first ({first['srcc']:.3f})"
     if other.empty:
         return f"{text}."
@@ -136,23 +137,23 @@ def _ahead_of_embedding(plain: pd.DataFrame) -> str:
 
 
 def resampling_difference_caption(
-    samples: dict[str, dict[str, FloatArray]], baseline: str = "embed_dinov1_cos", dataset: str = "tid2013"
+    samples: dict[str, dict[str, FloatArray]], control: str = "embed_dinov1_cos", dataset: str = "tid2013"
 ) -> str:
     """For `resampling_difference`: each interval, and whether it contains zero."""
     drawn = len(next(iter(samples.values()))["images"])
     findings = [
-        f"{print_name(method)}: {own['all'][0]:+.4f}, {_verdict(own, 'images')}, {_verdict(own, 'references')}."
-        for method, own in samples.items()
+        f"{print_name(method)}: {resamples['all'][0]:+.4f}, {_verdict(resamples, 'images')}, {_verdict(resamples, 'references')}."
+        for method, resamples in samples.items()
     ]
     return (
-        f"Difference in SRCC from {print_name(baseline)} on {dataset_title(dataset)} in {drawn:,} bootstrap resamples; "
+        f"Difference in SRCC from {print_name(control)} on {dataset_title(dataset)} in {drawn:,} bootstrap resamples; "
         f"bars are 95 % intervals. {' '.join(findings)} Images of one reference are not independent, so an interval "
         f"from resampled images is too narrow for a claim about new references. {SOURCE}"
     )
 
 
 def resampling_intervals_caption(table: pd.DataFrame) -> str:
-    """For an interval plot of `resampling_intervals`: which differences are sure under which resampling."""
+    """For an interval plot of `resampling_intervals`: every difference and its interval under both resamplings."""
     rows = [
         f"{print_name(str(r.method))}, {r.drawn} resampled: {r.difference:+.4f} [{r.lower:+.4f}, {r.upper:+.4f}]"
         for r in table.itertuples()
@@ -177,14 +178,14 @@ def fitted_dumbbells_caption(table: pd.DataFrame) -> str:
 
 
 def robustness_dots_caption(table: pd.DataFrame) -> str:
-    """For `robustness_dots`: who loses least and most in the worst of the transforms."""
+    """For `robustness_dots`: which methods lose least and most under their worst transform."""
     rows = robustness_rows(table)
-    rows = rows.assign(change=rows[list(MOVES)].min(axis=1) - rows["srcc"]).sort_values("change")
+    rows = rows.assign(change=rows[list(SHOWN_TRANSFORMS)].min(axis=1) - rows["srcc"]).sort_values("change")
     shown = main_methods(table)
     shown = shown[shown["dataset"].isin(rows["dataset"])]
     parts = []
-    for dataset, own in rows.groupby("dataset"):
-        most, least = own.iloc[0], own.iloc[-1]
+    for dataset, changes in rows.groupby("dataset"):
+        most, least = changes.iloc[0], changes.iloc[-1]
         parts.append(
             f"on {dataset_title(str(dataset))} {least['name']} changes least ({least['change']:+.3f}) and "
             f"{most['name']} most ({most['change']:+.3f})"
@@ -195,8 +196,8 @@ def robustness_dots_caption(table: pd.DataFrame) -> str:
     )
 
 
-def _verdict(own: dict[str, FloatArray], name: str) -> str:
-    lower, upper = np.ravel(interval(own[name][:, None]))
+def _verdict(resamples: dict[str, FloatArray], name: str) -> str:
+    lower, upper = np.ravel(interval(resamples[name][:, None]))
     holds = "with" if lower <= 0 <= upper else "without"
     return f"resampling {name} [{lower:+.4f}, {upper:+.4f}], {holds} zero"
 

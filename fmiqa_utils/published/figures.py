@@ -20,29 +20,33 @@ from fmiqa_utils.statistics.coefficients import FloatArray, srcc
 
 ORDER = ("live", "tid2013", "pipal")
 SHOWN_BASELINES = ("psnr", "msssim", "fsim", "lpips", "lpips_vgg", "dists", "stlpips_alex")
-MOVES = {"tra-1": (">", "shifted by 1 %"), "sca-1": ("s", "scaled by 1 %"), "rot-1": ("D", "rotated by 1°")}
+SHOWN_TRANSFORMS = {
+    "tra-1": (">", "shifted by 1 %"),
+    "sca-1": ("s", "scaled by 1 %"),
+    "rot-1": ("D", "rotated by 1°"),
+}
 RESAMPLED = ("dinov1_cos", "dinov1_l2")  # against the embedding of the same model
 ROW = 0.165  # inches, the height of a row of dots
-CLIMB = 3  # ranks, what is drawn as a thick line
+CLIMB = 3  # ranks; a change of so many or more is drawn as a thick line
 SLOPES = 4.6  # inches, the width of the slopes with names on both sides
 
 
 def srcc_dots(table: pd.DataFrame) -> Figure:
     """Published SRCC, a panel per dataset: a row per model (intermediate features, embedding) and per baseline.
 
-    `table`, here and below: of `published_correlations` or `published_table`.
+    `table`, here and below: from `published_correlations` or `published_table`.
     """
     rows = main_methods(table)
     models = _ranked(rows.replace({"kind": {"embedding": "intermediate"}}), "model")
     figure, axes = _panels(rows, len(models))
-    for ax, dataset, own in _each(axes, rows, "model", models):
-        kind, cosine = own["kind"], own["distance"] == "cos"
-        ends = own[cosine].groupby(["y", "colour"])["srcc"].agg(["min", "max"]).reset_index()
+    for ax, dataset, part in _each(axes, rows, "model", models):
+        kind, cosine = part["kind"], part["distance"] == "cos"
+        ends = part[cosine].groupby(["y", "colour"])["srcc"].agg(["min", "max"]).reset_index()
         ax.hlines(ends["y"], ends["min"], ends["max"], colors=list(ends["colour"]), lw=1.2)
-        _dots(ax, own[(kind == "intermediate") & ~cosine], "srcc", "other distances", marker="|", s=26)
-        _dots(ax, own[kind == "embedding"], "srcc", "embedding, cosine", hollow=True)
-        _dots(ax, own[(kind == "intermediate") & cosine], "srcc", "intermediate features, cosine")
-        _dots(ax, own[kind == "baseline"], "srcc", "baseline", marker="s", s=20)
+        _dots(ax, part[(kind == "intermediate") & ~cosine], "srcc", "other distances", marker="|", s=26)
+        _dots(ax, part[kind == "embedding"], "srcc", "embedding, cosine", hollow=True)
+        _dots(ax, part[(kind == "intermediate") & cosine], "srcc", "intermediate features, cosine")
+        _dots(ax, part[kind == "baseline"], "srcc", "baseline", marker="s", s=20)
         _finish(ax, dataset, models, "SRCC, higher is better")
     _legend(figure, axes[0])
     return figure
@@ -79,26 +83,26 @@ def rank_slopes(table: pd.DataFrame, dataset: str = "pipal") -> Figure:
 
 
 def resampling_difference(samples: dict[str, dict[str, FloatArray]]) -> Figure:
-    """How sure a difference in SRCC is, if images or if references are drawn: a panel per method.
+    """How certain a difference in SRCC is when images or references are resampled: a panel per method.
 
     `samples`: method → `difference_samples`. A bar below each distribution is its 95 % interval.
     """
     size = (FULL if len(samples) > 1 else COLUMN, 2.4)
     figure, axes = plt.subplots(1, len(samples), figsize=size, sharex=True, sharey=True, squeeze=False)
-    together = np.concatenate([drawn for own in samples.values() for drawn in own.values()])
+    together = np.concatenate([values for drawn in samples.values() for values in drawn.values()])
     bins = np.linspace(together.min(), together.max(), 61)
-    step = 0.06 * max(np.histogram(own["images"], bins)[0].max() for own in samples.values())
-    for ax, (method, own) in zip(axes[0], samples.items(), strict=True):
+    step = 0.06 * max(np.histogram(drawn["images"], bins)[0].max() for drawn in samples.values())
+    for ax, (method, drawn) in zip(axes[0], samples.items(), strict=True):
         colour = family_colour(parse_method(method).family)
         for k, (name, alpha, line) in enumerate((("images", 0.3, "-"), ("references", 0.0, "--"))):
-            counts, edges = _filled_bins(own[name], bins)
+            counts, edges = _filled_bins(drawn[name], bins)
             face = {"fill": True, "fc": (colour, alpha), "ec": colour, "ls": line, "lw": 1.1}
             ax.stairs(counts, edges, label=f"{name} drawn", **face)
             ax.plot(
-                np.ravel(interval(own[name][:, None])), [-step * (k + 1)] * 2, ls=line, lw=2, color=colour
+                np.ravel(interval(drawn[name][:, None])), [-step * (k + 1)] * 2, ls=line, lw=2, color=colour
             )
         ax.axvline(0, color=INK, lw=0.9)
-        ax.plot(own["all"], [0], "^", ms=5, color=INK, ls="", label="all images")
+        ax.plot(drawn["all"], [0], "^", ms=5, color=INK, ls="", label="all images")
         ax.set_title(plain_text(print_name(method)), fontsize=8)
         ax.xaxis.set_major_locator(MaxNLocator(5))
     axes[0][0].set_ylabel("resamples")
@@ -113,10 +117,10 @@ def fitted_dumbbells(table: pd.DataFrame) -> Figure:
     rows = main_methods(table)
     names = _ranked(rows, "name")
     figure, axes = _panels(rows, len(names), 0.135)
-    for ax, dataset, own in _each(axes, rows, "name", names):
-        ax.hlines(own["y"], own["plcc"], own["plcc_fit5"], colors=list(own["colour"]), lw=1.1)
-        _dots(ax, own, "plcc", "raw", hollow=True, s=13)
-        _dots(ax, own, "plcc_fit5", "after a 5-parameter logistic", s=13)
+    for ax, dataset, part in _each(axes, rows, "name", names):
+        ax.hlines(part["y"], part["plcc"], part["plcc_fit5"], colors=list(part["colour"]), lw=1.1)
+        _dots(ax, part, "plcc", "raw", hollow=True, s=13)
+        _dots(ax, part, "plcc_fit5", "after a 5-parameter logistic", s=13)
         _finish(ax, dataset, names, "PLCC, higher is better")
     axes[0].tick_params(axis="y", labelsize=6.3)
     _legend(figure, axes[0])
@@ -128,11 +132,17 @@ def robustness_dots(table: pd.DataFrame) -> Figure:
     rows = robustness_rows(table)
     names = _ranked(rows, "name")
     figure, axes = _panels(rows, len(names))
-    for ax, dataset, own in _each(axes, rows, "name", names):
-        ax.hlines(own["y"], own[list(MOVES)].min(axis=1), own["srcc"], colors=list(own["colour"]), lw=0.8)
-        for move, (marker, label) in MOVES.items():
-            _dots(ax, own, move, label, hollow=True, marker=marker, s=13)
-        _dots(ax, own, "srcc", "not moved", s=24)
+    for ax, dataset, part in _each(axes, rows, "name", names):
+        ax.hlines(
+            part["y"],
+            part[list(SHOWN_TRANSFORMS)].min(axis=1),
+            part["srcc"],
+            colors=list(part["colour"]),
+            lw=0.8,
+        )
+        for transform, (marker, label) in SHOWN_TRANSFORMS.items():
+            _dots(ax, part, transform, label, hollow=True, marker=marker, s=13)
+        _dots(ax, part, "srcc", "not moved", s=24)
         _finish(ax, dataset, names, "SRCC, higher is better")
     _legend(figure, axes[0])
     return figure
@@ -198,14 +208,14 @@ def within_ranks(table: pd.DataFrame, dataset: str = "pipal") -> pd.DataFrame:
 def difference_samples(
     published: Published,
     method: str,
-    baseline: str = "embed_dinov1_cos",
+    control: str = "embed_dinov1_cos",
     dataset: str = "tid2013",
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, FloatArray]:
-    """SRCC of `method` less that of `baseline`: of "all" images [1], with "images" or "references" drawn [n_resamples]."""
+    """SRCC of `method` minus SRCC of `control`: on "all" images [1], with "images" or "references" drawn [n_resamples]."""
     table = published.tables[dataset]
-    values, quality = oriented(table, [method, baseline]), table["quality"].to_numpy(dtype=float)
+    values, quality = oriented(table, [method, control]), table["quality"].to_numpy(dtype=float)
     samples = {"all": srcc(values, quality)[None]}
     for name, clusters in (("images", np.arange(len(table))), ("references", table["ref"].str.lower())):
         samples[name] = bootstrap_srcc(values, quality, clusters, n_resamples, seed)
@@ -215,7 +225,7 @@ def difference_samples(
 def resampling_intervals(
     published: Published, methods: tuple[str, ...] = RESAMPLED, dataset: str = "tid2013"
 ) -> pd.DataFrame:
-    """Difference in SRCC to the embedding with its 95 % interval, images drawn and references drawn: a row for each.
+    """Difference in SRCC to the embedding with its 95 % interval: one row with images resampled, one with references.
 
     The packaged table is `resampling_intervals(read_published(FOLDER))` with its source.
     """
@@ -229,10 +239,10 @@ def resampling_intervals(
 
 
 def robustness_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Cosine of each foundation model and the baselines where they were measured on moved images: srcc and `MOVES`."""
+    """Cosine of each foundation model and the baselines that were measured on moved images: srcc and `SHOWN_TRANSFORMS`."""
     main = main_methods(table)
     main = main[(main["kind"] == "baseline") | (main["distance"] == "cos")]
-    moved = moved_table(table).reindex(columns=["dataset", "method", *MOVES])
+    moved = moved_table(table).reindex(columns=["dataset", "method", *SHOWN_TRANSFORMS])
     return main.merge(moved, on=["dataset", "method"])
 
 
@@ -240,11 +250,11 @@ def robustness_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranked(rows: pd.DataFrame, column: str) -> list[str]:
-    """Names from top to bottom: kind by kind with "" between them, by their best SRCC on their last dataset."""
+    """Names from top to bottom: kind by kind with "" between kinds, sorted by the best SRCC on the last dataset of each."""
     ranked: list[str] = []
     for kind in ("intermediate", "embedding", "baseline"):
-        own = rows[rows["kind"] == kind]
-        best = own.pivot_table(index=column, columns="dataset", values="srcc", aggfunc="max")
+        part = rows[rows["kind"] == kind]
+        best = part.pivot_table(index=column, columns="dataset", values="srcc", aggfunc="max")
         last = best.reindex(columns=datasets_of(rows)).ffill(axis=1).iloc[:, -1]
         names = last.sort_values(ascending=False).index.tolist()
         ranked += ["", *names] if ranked and names else names
@@ -254,7 +264,7 @@ def _ranked(rows: pd.DataFrame, column: str) -> list[str]:
 def _panels(rows: pd.DataFrame, count: int, height: float = ROW) -> tuple[Figure, NDArray[np.object_]]:
     k = rows["dataset"].nunique()
     size = (COLUMN if k == 1 else FULL, 0.75 + height * count)
-    apart = ConstrainedLayoutEngine(w_pad=0.09)  # numbers at the ends of neighbouring axes
+    apart = ConstrainedLayoutEngine(w_pad=0.09)  # room for the numbers at the ends of neighbouring axes
     figure, axes = plt.subplots(1, k, figsize=size, sharey=True, squeeze=False, layout=apart)
     return figure, axes[0]
 
@@ -262,7 +272,7 @@ def _panels(rows: pd.DataFrame, count: int, height: float = ROW) -> tuple[Figure
 def _each(
     axes: NDArray[np.object_], rows: pd.DataFrame, column: str, names: list[str]
 ) -> list[tuple[Axes, str, pd.DataFrame]]:
-    """(axes, dataset, its rows with `y` and `colour`) of every panel."""
+    """(axes, dataset, the rows of the dataset with `y` and `colour`) for every panel."""
     placed = rows.assign(y=rows[column].map(names.index), colour=rows["family"].map(family_colour))
     return [(ax, d, placed[placed["dataset"] == d]) for ax, d in zip(axes, datasets_of(rows), strict=True)]
 

@@ -18,10 +18,10 @@ MAX_BYTES = 2**30  # of one file
 KEYS = ["dis", "ref", "mos"]
 NOT_METHODS = frozenset({*KEYS, "quality"})
 PROBLEM_COLUMNS = ["dataset", "method", "file", "n", "expected", "problem"]
-AGREEING = 3  # files; one with rows of its own does not make all others short
-# Which label is better in such files, where that is not what the dataset ships: they hold 100 − MOS of TID2013.
+AGREEING = 3  # files with the same rows; so a single file with extra rows does not make all others incomplete
+# Which label is better in such files where they differ from the dataset: for TID2013 they hold 100 − MOS.
 DIRECTIONS = {"tid2013": "lower"}
-# LIVE's folders repeat each other's names; the released files leave the folder out and list one folder after the other.
+# LIVE's folders hold files of the same names; the released files leave the folder out and list one folder after the other.
 LIVE_DISTORTED = {"jp2k": 169, "jpeg": 175, "wn": 145, "gblur": 145, "fastfading": 145}
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -35,7 +35,7 @@ class Published(NamedTuple):
 
     tables: per dataset one row per distorted image: dis, ref, mos (as in the files), quality (mos turned so that
     higher is better), then one complete column per method, values as in the files.
-    problems: `PROBLEM_COLUMNS`, one row per file or column that is not in the tables: n usable of expected rows, and why.
+    problems: `PROBLEM_COLUMNS`, one row per file or column that is not in the tables: n usable rows of the expected, and why.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -59,9 +59,9 @@ class _Block(NamedTuple):
 def read_published(path: str | Path, directions: Mapping[str, str] | None = None) -> Published:
     """Read a file or a folder of `DATASET_METHOD.csv` (dis, ref, mos, pred) and `DATASET.parquet` (a column per method).
 
-    A file that is empty, cut short, damaged or about other rows than its dataset's other files stays out of the tables
-    and is named in the problems. `directions` says for datasets unknown here whether "higher" or "lower" labels are
-    better. Raises InputError where nothing is usable or a direction is not known.
+    A file that is empty, cut short, damaged, or has other rows than the other files of its dataset is left out of the
+    tables and listed in the problems. `directions`: whether "higher" or "lower" labels are better, for datasets unknown
+    here. Raises InputError where nothing is usable or a direction is not known.
     """
     problems: list[dict[str, object]] = []
     blocks = [block for file in _find(Path(path)) if (block := _try_read(file, problems)) is not None]
@@ -91,7 +91,7 @@ def _direction(dataset: str, given: Mapping[str, str] | None) -> str:
     direction = {**known, **DIRECTIONS, **(given or {})}.get(dataset)
     if direction not in ("higher", "lower"):
         raise InputError(
-            f"per-image results of {dataset!r}: say whether higher or lower labels are better, "
+            f"per-image results of {dataset!r}: say whether higher or lower labels are better, for example "
             f'directions={{"{dataset}": "higher"}}; {near(dataset, list(known))}'
         )
     return direction
@@ -101,7 +101,7 @@ def _find(path: Path) -> list[Path]:
     if path.is_file() and path.suffix.lower() in _READERS:
         return [path]
     if not path.is_dir():
-        raise InputError(f"{path} is no folder and no .csv or .parquet file of per-image results.")
+        raise InputError(f"{path} is neither a folder nor a .csv or .parquet file of per-image results.")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _READERS)
     if not files:
         raise InputError(f"{path} holds no .csv or .parquet file of per-image results.")
@@ -144,11 +144,13 @@ def _numbers(rows: pd.DataFrame, method: str) -> pd.DataFrame:
     missing = [key for key in KEYS if key not in rows]
     methods = ["pred"] if "pred" in rows else _methods(rows)
     if missing or not methods or (methods == ["pred"] and not method):
-        raise InputError(f"no per-image results of a method: its columns are {', '.join(map(str, rows))}")
+        raise InputError(f"no per-image results of a method: the columns are {', '.join(map(str, rows))}")
     if rows.empty:
         raise InputError("a header but no rows")
     numbers = rows[["mos", *methods]].apply(pd.to_numeric, errors="coerce").astype(float)
-    usable = np.isfinite(numbers).mul(np.isfinite(numbers["mos"]), axis=0)  # no label, no prediction
+    usable = np.isfinite(numbers).mul(
+        np.isfinite(numbers["mos"]), axis=0
+    )  # a row without a label has no usable prediction
     numbers = numbers.where(usable).rename(columns={"pred": method})
     return pd.concat([rows[["dis", "ref"]].astype(str), numbers], axis=1)
 
@@ -161,12 +163,12 @@ def _row_names(rows: pd.DataFrame) -> pd.Index:
 
 
 def _join(blocks: list[_Block], problems: list[dict[str, object]]) -> pd.DataFrame:
-    """KEYS and the methods of all files that have the typical file's rows, in its order."""
+    """KEYS and the methods of all files that have the rows of the typical file, in its order."""
     base = _typical(blocks)
     columns = {key: base.rows[key].to_numpy() for key in KEYS}
     for block in blocks:
-        place = base.names.get_indexer(block.names)  # [n], row of `base` or −1
-        fault = _fault(block, place, len(base.names))
+        positions = base.names.get_indexer(block.names)  # [n], row of `base` or −1
+        fault = _fault(block, positions, len(base.names))
         for method in _methods(block.rows):
             values = block.rows[method].to_numpy()
             complete = int(np.isfinite(values).sum())
@@ -177,12 +179,12 @@ def _join(blocks: list[_Block], problems: list[dict[str, object]]) -> pd.DataFra
             if wrong:
                 problems.append(_problem(block.dataset, method, block.file, complete, wrong))
             else:
-                columns[method] = values[np.argsort(place)]
+                columns[method] = values[np.argsort(positions)]
     return pd.DataFrame(columns)
 
 
 def _typical(blocks: list[_Block]) -> _Block:
-    """The first block with the dataset's full size; else the largest whose rows `AGREEING` files share; else the largest."""
+    """The first block with the dataset's full size; else the largest that has the same rows in `AGREEING` files; else the largest."""
     known = DATASETS[blocks[0].dataset].rows if blocks[0].dataset in DATASETS else None
     sets = [(len(b.names), int(pd.util.hash_array(b.names.to_numpy()).sum())) for b in blocks]
     count = Counter(sets)
@@ -190,15 +192,15 @@ def _typical(blocks: list[_Block]) -> _Block:
     return blocks[sets.index(best)]
 
 
-def _fault(block: _Block, place: NDArray[np.intp], expected: int) -> str:
-    """Why a file's rows are not those of the other files, "" where they are."""
-    # A cut last row must not pass for a strange one.
+def _fault(block: _Block, positions: NDArray[np.intp], expected: int) -> str:
+    """How a file's rows differ from those of the other files, "" if they do not."""
+    # A last row that is cut off must not count as an unknown one.
     needed = block.rows if block.method else block.rows[["mos"]]
-    whole = needed.notna().all(axis=1).to_numpy()
-    if strangers := int((place[whole] < 0).sum()):
+    complete = needed.notna().all(axis=1).to_numpy()
+    if strangers := int((positions[complete] < 0).sum()):
         return f"rows with a name or label that the dataset's other files do not have: {strangers:,}"
-    present = int((place >= 0).sum())
-    return "" if present == expected else f"cut short: {whole.sum():,} of {expected:,} rows"
+    present = int((positions >= 0).sum())
+    return "" if present == expected else f"cut short: {complete.sum():,} of {expected:,} rows"
 
 
 def _problem(dataset: str, method: str, file: str, n: int, problem: str) -> dict[str, object]:
@@ -206,7 +208,7 @@ def _problem(dataset: str, method: str, file: str, n: int, problem: str) -> dict
 
 
 def _with_live_folders(table: pd.DataFrame) -> pd.DataFrame:
-    """LIVE's names with their folder, where the table is the complete list in the released order."""
+    """The table with folders added to LIVE's names, if it is the complete list in the released order."""
     number = pd.to_numeric(table["dis"].str.extract(r"^img(\d+)\.bmp$")[0])
     starts = np.flatnonzero(~(number.diff() > 0).to_numpy())
     sizes = list(LIVE_DISTORTED.values())

@@ -1,4 +1,4 @@
-"""The published results: which method is which, how well each agrees with people, and the packaged table of both."""
+"""The published results: what each method's name means, how well each agrees with people, and the packaged tables."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SOURCE = "arXiv 2409.07650; computed from the authors' released per-image scores
 DECIMALS = 6  # of the packaged table
 CORRELATIONS = ["srcc", "plcc", "plcc_fit4", "plcc_fit5", "krcc", "srcc_within"]
 
-# Model name in the released files → (backbone here, colour family). The first is "" where weights are not offered here.
+# Model name in the released files → (backbone here, colour family). The backbone is "" where its weights are not offered here.
 MODELS = {
     "dinov1": ("dino_vitb16", "dino"),
     "dinov2": ("dinov2_vitb14", "dinov2"),
@@ -66,13 +66,13 @@ class Method(NamedTuple):
     kind: str  # "intermediate", "embedding" or "baseline"
     family: str  # of `figures.family_colour`
     model: str  # in print
-    backbone: str  # its name here, "" where there is none
+    backbone: str  # its name here, "" if it is not offered
     distance: str  # "" for baselines
     transform: str  # "none", "tra-1", …
 
 
 def parse_method(name: str) -> Method:
-    """ "embed_dinov1_cos_tra-1" → the parts of the name; whatever is not a known model is a baseline."""
+    """ "embed_dinov1_cos_tra-1" → the parts of the name; any name without a known model is a baseline."""
     parts = _NAME.fullmatch(name)
     method, transform = (parts["method"], parts["transform"] or "none") if parts else (name, "none")
     known = _FOUNDATION.fullmatch(method)
@@ -84,7 +84,7 @@ def parse_method(name: str) -> Method:
 
 
 def oriented(table: pd.DataFrame, names: list[str]) -> FloatArray:
-    """Predictions [n, k] of a table of `Published`, turned so that larger means better."""
+    """Predictions [n, k] of a table of `Published`, with signs for which larger means better."""
     signs = [1 if parse_method(name).method in STORED_AS_QUALITY else -1 for name in names]
     return table[names].to_numpy(dtype=float) * np.array(signs, dtype=float)
 
@@ -94,7 +94,7 @@ def published_correlations(
 ) -> pd.DataFrame:
     """Signed agreement with people of every published method: one row per dataset, method and transform.
 
-    Columns: dataset, those of `Method`, n, n_refs, `CORRELATIONS`: SRCC, raw PLCC, PLCC after logistics with 4 and 5
+    Columns: dataset, the fields of `Method`, n, n_refs, `CORRELATIONS`: SRCC, raw PLCC, PLCC after logistics with 4 and 5
     parameters (NaN with `fit=False`, which saves 2 s per method on PIPAL), KRCC (τ_b), mean SRCC within references.
     Positive means agreement. `progress(dataset, done, total)` counts fitted methods.
     """
@@ -124,7 +124,7 @@ def published_correlations(
 
 def moved_table(correlations: pd.DataFrame, statistic: str = "srcc") -> pd.DataFrame:
     """`statistic` without and with each transform: dataset, method, kind, family, model, distance, then a column per
-    transform; methods measured without and with at least one. `correlations`: of `published_correlations`."""
+    transform; only methods measured both without and with a transform. `correlations`: from `published_correlations`."""
     index = ["dataset", "method", "kind", "family", "model", "distance"]
     wide = correlations.pivot(index=index, columns="transform", values=statistic)
     moved = [name for name in wide if name != "none"]
@@ -136,19 +136,19 @@ def moved_table(correlations: pd.DataFrame, statistic: str = "srcc") -> pd.DataF
 def aggregate(published: Published, *, fit: bool = True) -> pd.DataFrame:
     """The packaged table: `published_correlations` to `DECIMALS` decimals, with its source.
 
-    Made by `aggregate(read_published(FOLDER)).to_csv("fmiqa_utils/tables/published.csv", index=False)`.
+    Made by `aggregate(read_published(FOLDER)).to_csv("fmiqa_utils/published/tables/published.csv", index=False)`.
     """
     return published_correlations(published, fit=fit).round(DECIMALS).assign(source=SOURCE)
 
 
 def published_table() -> pd.DataFrame:
-    """The packaged published results, columns of `published_correlations` and source."""
+    """The packaged published results: the columns of `published_correlations`, and source."""
     with (files("fmiqa_utils.published") / "tables" / "published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False, na_values={name: [""] for name in CORRELATIONS})
 
 
 def resampling_table() -> pd.DataFrame:
-    """The packaged intervals of intermediate features against the embedding, over images and over references; columns of
-    `published_figures.resampling_intervals` and source."""
+    """The packaged intervals of intermediate features against the embedding, over images and over references: the columns of
+    `published.figures.resampling_intervals`, and source."""
     with (files("fmiqa_utils.published") / "tables" / "resampling.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)

@@ -1,1 +1,1 @@
-"""Notebooks run by papermill, what they conclude, and the page that binds them."""
+"""Notebooks run by papermill, their findings, and the page that collects them."""

@@ -1,8 +1,7 @@
 """What each notebook found, in sentences: every number and every comparison in them is computed from the tables.
 
-SRCC is meant wherever a number stands for agreement with people; intervals are 95 % bootstrap intervals over references.
-A run too small or too uniform for a conclusion gets a sentence that says so. `scope` says what a run holds, `verdict` answers the
-main question.
+Agreement with people is always SRCC; intervals are 95 % bootstrap intervals over references. A run that is too small or too uniform
+for a conclusion gets a sentence that says so. `scope` says what a run holds, `verdict` answers the main question.
 """
 
 import numpy as np
@@ -40,7 +39,7 @@ from fmiqa_utils.statistics.wording import (
 
 
 def choices(run: Run, distance: str, variant: str) -> pd.DataFrame:
-    """`contrasts.layer_choice`; empty where the run is too uniform, or has one reference, which leaves nothing to judge on."""
+    """`against_embedding.layer_choice`; empty where the run is too uniform, or has one reference and so none to judge the choice on."""
     if nothing_to_say(run) or scored_pairs(run)["ref"].nunique() < 2:
         return pd.DataFrame()
     return layer_choice(run, distance, variant)
@@ -49,23 +48,23 @@ def choices(run: Run, distance: str, variant: str) -> pd.DataFrame:
 def best_layer(
     run: Run, table: pd.DataFrame, choice: pd.DataFrame, distance: str, variant: str = "published"
 ) -> str:
-    """Notebook 02: the best block of a `correlation_table`, how it was chosen, and who is better all the same."""
-    own = block_rows(table[(table["distance"] == distance) & (table["variant"] == variant)])
-    own = own.dropna(subset=["srcc"]).sort_values("srcc", ascending=False)
-    if own.empty:
+    """Notebook 02: the best block of a `correlation_table`, how it was chosen, and what is still better."""
+    blocks = block_rows(table[(table["distance"] == distance) & (table["variant"] == variant)])
+    blocks = blocks.dropna(subset=["srcc"]).sort_values("srcc", ascending=False)
+    if blocks.empty:
         return nothing_to_say(run) or f"No block has a defined correlation by {distance_name(distance)}."
-    pairs, best = scored_pairs(run), own.iloc[0]
+    pairs, best = scored_pairs(run), blocks.iloc[0]
     small = is_few(pairs)
     value = f"{best['srcc']:.3f}" if small else span(best["srcc"], best["srcc_lo"], best["srcc_hi"])
     head = f"By {form(best)}, block {best['feature']} of {series(best, run)} agrees best with people: SRCC {value}"
     within = "" if np.isnan(best["srcc_within"]) else f" (mean within references {best['srcc_within']:.3f})"
     sentences = [few(pairs), f"{head if small else f'**{head}**'}{within}."]
-    sentences += [_beside(table, best), _chosen(choice, best, small), _others(own, run)]
+    sentences += [_beside(table, best), _chosen(choice, best, small), _others(blocks, run)]
     return f"{' '.join(s for s in sentences if s)} {facts(pairs, run)}."
 
 
 def _beside(table: pd.DataFrame, best: pd.Series) -> str:
-    """The embedding of the same series and the baselines, on either side of a block's value."""
+    """The embedding of the same series and the baselines, sorted into higher and lower than a block's value."""
     embedding = table[(table["feature"] == "embedding") & same_series(table, best)]
     others = pd.concat([embedding, table[table["feature"] == "image"]]).dropna(subset=["srcc"])
     is_image = others["feature"] == "image"
@@ -78,11 +77,11 @@ def _beside(table: pd.DataFrame, best: pd.Series) -> str:
 
 
 def _chosen(choice: pd.DataFrame, best: pd.Series, small: bool) -> str:
-    """That the block was chosen on the same images, and what is left of its lead where it was not."""
-    mine = choice[same_series(choice, best)] if len(choice) else choice
-    if mine.empty or small:
-        return "The block was chosen on these same images, which flatters it."
-    row = mine.iloc[0]
+    """That the block was chosen on the same images, and its lead where it is chosen on other references."""
+    rows = choice[same_series(choice, best)] if len(choice) else choice
+    if rows.empty or small:
+        return "The block was chosen on these same images, so it looks better than it is."
+    row = rows.iloc[0]
     lead = span(row["held_out_lead"], row["lower"], row["upper"], signed=True)
     return (
         f"The block was chosen on these same images: its lead over the embedding is {row['apparent_lead']:+.3f} here and "
@@ -90,18 +89,18 @@ def _chosen(choice: pd.DataFrame, best: pd.Series, small: bool) -> str:
     )
 
 
-def _others(own: pd.DataFrame, run: Run) -> str:
+def _others(blocks: pd.DataFrame, run: Run) -> str:
     """The best block of every other series."""
-    firsts = own.drop_duplicates(GROUP).iloc[1:]
+    firsts = blocks.drop_duplicates(GROUP).iloc[1:]
     parts = [f"{series(r, run)} block {r['feature']} ({r['srcc']:.3f})" for _, r in firsts.iterrows()]
     return f"Best of the other models: {listed(parts)}." if parts else ""
 
 
 def curves(table: pd.DataFrame, run: Run, distance: str, variant: str = "published") -> str:
-    """Beneath the layer curves: where each one rises, and how many blocks lie above the embedding."""
-    own = block_rows(table[(table["distance"] == distance) & (table["variant"] == variant)])
+    """Below the layer curves: the first, last and best block of each curve, and how many blocks lie above the embedding."""
+    blocks = block_rows(table[(table["distance"] == distance) & (table["variant"] == variant)])
     sentences = []
-    for _, line in own.dropna(subset=["srcc"]).groupby(GROUP, observed=True, sort=False):
+    for _, line in blocks.dropna(subset=["srcc"]).groupby(GROUP, observed=True, sort=False):
         line = line.sort_values("feature")
         first, last, best = line.iloc[0], line.iloc[-1], highest(line, "srcc")
         embedding = table[(table["feature"] == "embedding") & same_series(table, first)]["srcc"]
@@ -123,11 +122,11 @@ def curves(table: pd.DataFrame, run: Run, distance: str, variant: str = "publish
 def distances(run: Run, table: pd.DataFrame, forms: pd.DataFrame, n_resamples: int = 2000) -> str:
     """Notebook 03: best and worst distance over all layers, statistical against simple ones, corrected against published forms.
 
-    table: `correlation_table` of joint values, embeddings and baselines; forms: `contrasts.corrected_vs_published`.
+    table: `correlation_table` of joint values, embeddings and baselines; forms: `against_embedding.corrected_vs_published`.
     """
     joint = table[table["feature"] == "joint"].dropna(subset=["srcc"])
     joint = joint.sort_values(["srcc", "variant"], ascending=False)
-    joint = joint.drop_duplicates([*GROUP, "distance", "srcc"])  # of equal forms the published one stays
+    joint = joint.drop_duplicates([*GROUP, "distance", "srcc"])  # of equal forms the published one is kept
     if joint.empty:
         return nothing_to_say(run) or "No distance over all layers has a defined correlation."
     pairs, best, worst = scored_pairs(run), joint.iloc[0], joint.iloc[-1]
@@ -146,15 +145,15 @@ def distances(run: Run, table: pd.DataFrame, forms: pd.DataFrame, n_resamples: i
 
 
 def _kinds_of_distances() -> tuple[list[str], list[str]]:
-    """Names of the distances between distributions, and of those between values place by place."""
+    """Names of the distances between distributions, and of the distances between values position by position."""
     names = ([n for n, d in DISTANCES.items() if d.statistical is kind] for kind in (True, False))
     return next(names), next(names)
 
 
 def _statistical(run: Run, joint: pd.DataFrame, small: bool, n_resamples: int) -> str:
     """The best statistical distance of the best series against the better of l2 and cosine."""
-    own = joint[same_series(joint, joint.iloc[0])]
-    ours, theirs = (own[own["distance"].isin(names)] for names in _kinds_of_distances())
+    rows = joint[same_series(joint, joint.iloc[0])]
+    ours, theirs = (rows[rows["distance"].isin(names)] for names in _kinds_of_distances())
     if ours.empty or theirs.empty:
         return ""
     first, second = ours.iloc[0], theirs.iloc[0]
@@ -183,7 +182,7 @@ def _corrected(forms: pd.DataFrame, small: bool) -> str:
 
 
 def types(grid: pd.DataFrame) -> str:
-    """Beneath the heat map of notebook 03: the easiest and the hardest distortion type; grid: types × measures, SRCC."""
+    """Below the heat map of notebook 03: the easiest and the hardest distortion type; grid: types × measures, SRCC."""
     mean = grid.mean(axis=1).dropna().sort_values()
     if len(mean) < 2:
         return "The correlation is defined for fewer than two distortion types."
@@ -197,25 +196,25 @@ def types(grid: pd.DataFrame) -> str:
 
 
 def moved(run: Run, table: pd.DataFrame) -> str:
-    """Notebook 05: the transform that costs a foundation model most, and what it costs the others; `robustness_table`."""
+    """Notebook 05: the transform that lowers a foundation model most, and what it does to the others. table: `robustness_table`."""
     known = table.dropna(subset=["difference"])
-    own = known[known["backbone"] != "baseline"]
-    if own.empty:
+    foundation = known[known["backbone"] != "baseline"]
+    if foundation.empty:
         return nothing_to_say(run) or "No correlation under a transform is defined."
     pairs = run.pairs[run.pairs["pair_id"].isin(_moved_ids(run))]
-    worst, small = lowest(own, "difference"), is_few(pairs)
+    worst, small = lowest(foundation, "difference"), is_few(pairs)
     change = (
         f"{worst['difference']:+.3f}"
         if small
         else span(worst["difference"], worst["lower"], worst["upper"], signed=True)
     )
-    move = transform_words(worst["transform"])
+    words = transform_words(worst["transform"])
     if worst["difference"] >= 0:
-        head = f"No transform lowers the SRCC of a foundation model; the smallest change is {change} ({move}, {worst['series']})"
+        head = f"No transform lowers the SRCC of a foundation model; the smallest change is {change} ({words}, {worst['series']})"
     else:
         sure = "" if small else ", significant" if worst["significant"] else ", not significant"
         head = (
-            f"{move[0].upper()}{move[1:]} costs the foundation model most: SRCC of “{worst['series']}” goes from "
+            f"{words[0].upper()}{words[1:]} costs the foundation model most: SRCC of “{worst['series']}” goes from "
             f"{worst['unmoved']:.3f} to {worst['srcc']:.3f} ({change}{sure})"
         )
     same = known[(known["transform"] == worst["transform"]) & (known["series"] != worst["series"])]
@@ -233,8 +232,8 @@ def moved(run: Run, table: pd.DataFrame) -> str:
 
 
 def _moved_ids(run: Run) -> set[str]:
-    own = run.scores[run.scores["value"].notna()]
-    return set.intersection(*own.groupby("transform", observed=True)["pair_id"].agg(set))
+    rows = run.scores[run.scores["value"].notna()]
+    return set.intersection(*rows.groupby("transform", observed=True)["pair_id"].agg(set))
 
 
 def transform_words(name: str) -> str:
@@ -244,7 +243,7 @@ def transform_words(name: str) -> str:
 
 
 def changed(ratios: pd.DataFrame) -> str:
-    """Beneath the boxes of notebook 05: the largest median ratio of moved to unmoved distance; `robustness.relative_change`."""
+    """Below the boxes of notebook 05: the largest median ratio of moved to unmoved distance. ratios: `robustness.relative_change`."""
     known = ratios.dropna(subset=["ratio"])
     if known.empty:
         return "No pair has a distance both with and without a transform."
@@ -257,7 +256,7 @@ def changed(ratios: pd.DataFrame) -> str:
 
 
 def unmoved(published: pd.DataFrame) -> str:
-    """Notebook 05 for a run without transforms: what the published results say; `published.results.moved_table`."""
+    """Notebook 05 for a run without transforms: what the published results say. published: `results.moved_table`."""
     losses = published.assign(loss=published["tra-1"] - published["none"]).dropna(subset=["loss"])
     if losses.empty:
         return "This run has no transforms, and the published table has no shift by 1 % to report instead."
@@ -272,7 +271,7 @@ def unmoved(published: pd.DataFrame) -> str:
 
 
 def trained(run: Run, beside: pd.DataFrame, predictions: pd.DataFrame) -> str:
-    """Notebook 07: LoDa on its test images, and the best full-reference value there; `loda.chapter.beside_distances`."""
+    """Notebook 07: LoDa on its test images, and the best full-reference value there. beside: `loda.chapter.beside_distances`."""
     tested = predictions["pair_id"][predictions["split"] == 0]
     pairs = run.pairs[run.pairs["pair_id"].isin(tested)]
     ours, theirs = (beside[beside["kind"] == kind].dropna(subset=["srcc"]) for kind in ("NR", "FR"))
@@ -292,7 +291,7 @@ def trained(run: Run, beside: pd.DataFrame, predictions: pd.DataFrame) -> str:
 
 
 def learned(histories: dict[str, pd.DataFrame]) -> str:
-    """Beneath the learning curves of notebook 07: validation SRCC of the first split at the start, the end and its best."""
+    """Below the learning curves of notebook 07: validation SRCC of the first split at the start, at the end and at its best."""
     name, history = next(iter(histories.items()))
     known = history.dropna(subset=["val_srcc"])
     if known.empty:
@@ -308,7 +307,7 @@ def learned(histories: dict[str, pd.DataFrame]) -> str:
 
 
 def what_is_real(run: Run) -> str:
-    """Markdown for a run with untrained weights: the published results, and the command that brings real weights; "" for others."""
+    """Markdown for a run with untrained weights: the published results, and the command for real weights; "" for others."""
     if not run.tag:
         return ""
     untrained = next(m["backbone"] for m in run.manifests if m["weights"] == "untrained")

@@ -1,4 +1,4 @@
-"""How papermill runs a notebook here: in a kernel of this interpreter, heard cell by cell, stopped by Ctrl-C."""
+"""How papermill runs a notebook here: in a kernel of this interpreter, with progress per cell, stopped by Ctrl-C."""
 
 import sys
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ NAME = "fmiqa"
 
 
 class OwnKernel(AsyncKernelManager):
-    """A kernel of this very interpreter, whatever kernels called python3 are installed."""
+    """A kernel of this interpreter, even if other kernels called python3 are installed."""
 
     environment: Mapping[str, str] = {}
 
@@ -31,14 +31,14 @@ class OwnKernel(AsyncKernelManager):
         return KernelSpec(argv=argv, env=env, display_name="Python 3", language="python")
 
     def kill(self) -> None:
-        """End the kernel at once; what it was at is lost."""
+        """End the kernel at once; unfinished work is lost."""
         process = getattr(self.provisioner, "process", None)
         if process is not None:
             process.kill()
 
 
 class Execution:
-    """One notebook being run: who hears of its cells, and the kernel, once there is one."""
+    """One notebook being run: the callback for its progress, and the kernel once it is started."""
 
     def __init__(self, name: str, update: Update, environment: Mapping[str, str]) -> None:
         self.name, self.update, self.environment = name, update, environment
@@ -47,14 +47,14 @@ class Execution:
         self.stopped = False
 
     def stop(self) -> None:
-        """End the kernel, or see to it that none is started."""
+        """End the kernel, or prevent its start."""
         self.stopped = True
         if self.kernel is not None:
             self.kernel.kill()
 
 
 class _Client(PapermillNotebookClient):
-    """papermill's client with its kernel of our choice."""
+    """papermill's client, with `OwnKernel` as its kernel."""
 
     def __init__(self, nb_man: Any, execution: Execution, **options: Any) -> None:
         super().__init__(nb_man, kernel_manager_class=OwnKernel, **options)
@@ -71,13 +71,13 @@ class _Client(PapermillNotebookClient):
 
 
 class Engine(NBClientEngine):
-    """papermill's engine that says which cell is running."""
+    """papermill's engine, reporting which cell is running."""
 
     @classmethod
     def execute_managed_notebook(
         cls, nb_man: Any, kernel_name: str, execution: Execution, folder: str, **options: Any
     ) -> Any:
-        """Run the cells in `folder`. `execution` hears which one is running, of how many."""
+        """Run the cells in `folder`; `execution.update` is called with each cell's number and their total."""
         total, start = len(nb_man.nb.cells), nb_man.cell_start
 
         def cell_start(cell: Any, cell_index: int | None = None, **rest: Any) -> None:
@@ -87,7 +87,7 @@ class Engine(NBClientEngine):
             start(cell, cell_index, **rest)
 
         nb_man.cell_start = cell_start
-        # No warning per chapter that the kernel talks on the loopback.
+        # Without this log level every notebook warns that its kernel listens on the loopback address.
         client = _Client(
             nb_man,
             execution,
@@ -108,9 +108,9 @@ def execute(
     update: Update,
     timeout: int | None = None,
 ) -> None:
-    """Run notebook `source` with `parameters` into `destination`; its kernel stands in that folder.
+    """Run notebook `source` with `parameters` into `destination`; its kernel works in the folder of `destination`.
 
-    `update` hears of cells, and of what `progress_bar` counts inside the notebook. papermill runs on a thread of its own, so that
+    `update` is called for cells and for what `progress_bar` counts inside the notebook. papermill runs on a separate thread, so that
     Ctrl-C reaches the caller: the kernel ends, KeyboardInterrupt goes on. Raises what papermill raises.
     """
     import papermill
@@ -135,4 +135,6 @@ def execute(
         except KeyboardInterrupt:
             execution.stop()
             raise
-    update(execution.name, execution.cells, execution.cells, unit="cells")  # after the kernel's last word
+    update(
+        execution.name, execution.cells, execution.cells, unit="cells"
+    )  # after the last message of the kernel

@@ -1,4 +1,4 @@
-"""Notebooks as a pipeline stage: check their parameters, execute them with papermill, and know for certain that they finished."""
+"""Notebooks as a pipeline stage: check their parameters, execute them with papermill, and record that they finished."""
 
 import hashlib
 import json
@@ -32,19 +32,19 @@ def notebook_parameters(path: Path) -> dict[str, Parameter]:
     """The parameters that a notebook declares, in order. Raises InputError for a notebook without any."""
     from papermill import inspect_notebook
 
-    found = {
+    parameters = {
         name: Parameter(name, entry["inferred_type_name"], entry["default"], entry["help"])
         for name, entry in inspect_notebook(str(path)).items()
     }
-    if not found:
+    if not parameters:
         raise InputError(f"{path.name} has no cell tagged `parameters`.")
-    return found
+    return parameters
 
 
 def check_parameters(path: Path, given: Mapping[str, object]) -> dict[str, object]:
-    """`given` in the types that the notebook's annotations ask for.
+    """`given`, converted to the types of the notebook's annotations.
 
-    Raises InputError for a name that the notebook does not declare and for a value of another type.
+    Raises InputError for a name that the notebook does not declare, and for a value of another type.
     """
     known = notebook_parameters(path)
     for name in given:
@@ -54,7 +54,7 @@ def check_parameters(path: Path, given: Mapping[str, object]) -> dict[str, objec
 
 
 def _typed(path: Path, parameter: Parameter, value: object) -> object:
-    """`value` as the annotation says; a string from the command line is read as that type."""
+    """`value` in the annotated type; a string from the command line is read as that type."""
     kind = parameter.type
     try:
         if kind == "bool" and isinstance(value, str) and value.lower() in _TRUE + _FALSE:
@@ -71,9 +71,9 @@ def _typed(path: Path, parameter: Parameter, value: object) -> object:
 
 
 def is_finished(destination: Path, key: str, figures: Path | None = None) -> bool:
-    """True if `destination` is, to the byte, what a run with this `key` wrote that came to its end.
+    """True if `destination` is, to the byte, the result of a finished execution with this `key`.
 
-    The figures that it drew must still be in the folder `figures`, as it drew them.
+    Its figures must still be in the folder `figures`, unchanged.
     """
     record = read_record(destination)
     if record.get("key") != key or not destination.is_file():
@@ -85,18 +85,18 @@ def is_finished(destination: Path, key: str, figures: Path | None = None) -> boo
 
 
 def _drawn(figures: Path, names: Sequence[str]) -> str:
-    """sha256 of the files that a notebook drew; "" where one is gone."""
+    """A hash of the files that a notebook drew; "" where one is missing."""
     hashes = [sha256_of(figures / name) for name in names]
     return digest(*hashes) if all(hashes) else ""
 
 
 def read_record(destination: Path) -> dict[str, object]:
-    """What was written beside an executed notebook after its end: key, sha256, seconds, figures, drawn. {} where there is none."""
+    """The record beside a finished notebook: key, sha256, seconds, figures, drawn. {} where there is none."""
     return read_json(destination.with_suffix(".json"))
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """What a record says; {} where it is not there or damaged."""
+    """The content of a record; {} where it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -105,7 +105,7 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file; "" where there is none."""
+    """sha256 of a file; "" where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
@@ -121,9 +121,9 @@ def run_notebook(
 ) -> float:
     """Execute `source` into `destination` in this interpreter's kernel; returns seconds.
 
-    `update` hears of its cells and of the progress inside them. The notebook and its record of completion appear only when every cell
-    has run; a failed one is kept as NAME.failed.ipynb. What it draws into the folder `figures` (files that begin with its number) is
-    noted in the record. Raises InputError that names the notebook, the cell and the error.
+    `update` is called for its cells and for the progress inside them. The notebook and its record of completion appear only when every
+    cell has run; a failed one is kept as NAME.failed.ipynb. The figures that it draws into the folder `figures` (files that begin with
+    its number) are listed in the record. Raises InputError that names the notebook, the cell and the error.
     """
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError
@@ -148,7 +148,7 @@ def run_notebook(
         raise InputError(
             f"{source.name} stopped: {type(error).__name__}: {_first_line(str(error))} (kept as {failed.name})"
         ) from error
-    except BaseException:  # Ctrl-C and the like: nothing half-run stays behind
+    except BaseException:  # such as Ctrl-C: no unfinished notebook is left behind
         temporary.unlink(missing_ok=True)
         raise
     seconds = round(time.time() - start, 2)
@@ -160,7 +160,9 @@ def run_notebook(
         "figures": drawn,
         "drawn": _drawn(figures, drawn) if figures else "",
     }
-    os.replace(temporary, destination)  # a kill before the next line leaves a record that does not fit
+    os.replace(
+        temporary, destination
+    )  # if killed before the next line, the record does not match the notebook
     write_atomically(destination.with_suffix(".json"), json.dumps(record).encode())
     failed.unlink(missing_ok=True)
     return seconds

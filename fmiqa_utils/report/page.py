@@ -1,4 +1,4 @@
-"""The report page: executed notebooks become chapters of one HTML file that asks nothing of the network."""
+"""The report page: executed notebooks become chapters of one HTML file that loads nothing from the network."""
 
 import base64
 import datetime
@@ -50,12 +50,12 @@ def write_page(path: Path, run: Run, executed: Sequence[Path], *, command: str =
     from jinja2 import Environment
 
     chapters = [chapter(p) for p in executed]
-    found = [
+    all_findings = [
         {"text": text, "html": inline(text), "anchor": c["anchor"], "title": c["title"]}
         for c, p in zip(chapters, executed, strict=True)
         for text in findings(p)
     ]
-    leads = [f for f in found if f["anchor"].startswith(HEADLINE)]
+    leads = [f for f in all_findings if f["anchor"].startswith(HEADLINE)]
     environment = Environment(autoescape=True)
     page = environment.from_string((TEMPLATES / "page.html.j2").read_text(encoding="utf-8")).render(
         title=f"What foundation models see in {run.dataset}",
@@ -67,7 +67,7 @@ def write_page(path: Path, run: Run, executed: Sequence[Path], *, command: str =
         pairs=len(run.pairs),
         facts=facts(run),
         lead=leads[0] if leads else None,
-        findings=[f for f in found if f not in leads],
+        findings=[f for f in all_findings if f not in leads],
         chapters=chapters,
         provenance=provenance(run, command),
         css=_raw("page.css"),
@@ -85,18 +85,18 @@ def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) ->
     """
     from jinja2 import Environment
 
-    found, left_out = read_each(
+    entries, left_out = read_each(
         names, lambda run: (_index_line(run), run.warning, rows_of(run, n_resamples=n_resamples))
     )
-    board = side_by_side(joined([rows for _, _, rows in found]), bold=BOLD) if found else pd.DataFrame()
+    board = side_by_side(joined([rows for _, _, rows in entries]), bold=BOLD) if entries else pd.DataFrame()
     page = (
         Environment(autoescape=True)
         .from_string((TEMPLATES / "index.html.j2").read_text(encoding="utf-8"))
         .render(
             date=_now(),
-            runs=[line for line, _, _ in found],
+            runs=[line for line, _, _ in entries],
             left_out=left_out,
-            warning=next((warning for _, warning, _ in found if warning), ""),
+            warning=next((warning for _, warning, _ in entries if warning), ""),
             caption=CAPTION.replace("is in the CSV file", "is in the file of `fmiqa compare`"),
             columns=list(board.columns),
             board=[[_cell(str(cell)) for cell in row] for row in board.to_numpy().tolist()],
@@ -110,7 +110,7 @@ def write_index(path: Path, names: Sequence[str], *, n_resamples: int = 1000) ->
 
 
 def _cell(text: str) -> str:
-    """A cell of the leaderboard as HTML: everything is escaped, what stands in `BOLD` is strong."""
+    """A cell of the leaderboard as HTML: everything is escaped, text marked with `BOLD` is strong."""
     first, last = BOLD.split("{}")
     return html.escape(text).replace(first, "<strong>").replace(last, "</strong>")
 
@@ -133,7 +133,7 @@ def _now() -> str:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """Name and value of the summary's cards."""
+    """Name and value of each card in the summary."""
     ms = run.manifests
     return [
         ("dataset", run.dataset),
@@ -147,7 +147,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def provenance(run: Run, command: str = "") -> list[tuple[str, str]]:
-    """What the numbers of `run` come from: command, code, labels, weights of every backbone, versions, machine."""
+    """Where the numbers of `run` come from: command, code, labels, weights of every backbone, versions, machine."""
     first = run.manifests[0]
     code = " ".join(filter(None, (str(first["versions"].get("fmiqa", "")), commit())))
     labels = f"{first['label_source'] or run.dataset}, sha256 of the table {first['labels_sha256'][:16]}"
@@ -178,7 +178,9 @@ def chapter(executed: Path) -> dict[str, str]:
     title = heading.splitlines()[0].removeprefix("# ")
     anchor = f"n{executed.stem}"
     body = re.sub(r'<a class="anchor-link".*?</a>', "", body, flags=re.DOTALL)
-    body = re.sub(r'<h(\d) id="([^"]+)"', rf'<h\1 id="{anchor}-\2"', body)  # "The numbers" of every chapter
+    body = re.sub(
+        r'<h(\d) id="([^"]+)"', rf'<h\1 id="{anchor}-\2"', body
+    )  # several chapters have the heading "The numbers"
     return {"title": title, "anchor": anchor, "html": body}
 
 
@@ -189,7 +191,7 @@ def inline(markdown: str) -> str:
 
 
 def allowed(output: str) -> str:
-    """An output's HTML with nothing but tables, figures and text: whatever else a file name or a CSV brought in is stripped."""
+    """An output's HTML with only tables, figures and text: anything else, for example from a file name or a CSV, is removed."""
     import bleach
 
     body = re.sub(r"<style\b.*?</style>", "", output, flags=re.DOTALL)
@@ -197,7 +199,7 @@ def allowed(output: str) -> str:
 
 
 def script_hash() -> str:
-    """What the pages' policy lets run: their own script, and no other."""
+    """The hash of the page's script, the only one that its content policy allows to run."""
     digest = hashlib.sha256(_raw("page.js").encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 

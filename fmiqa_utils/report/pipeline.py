@@ -1,4 +1,4 @@
-"""`fmiqa report`: the notebooks in order, only those whose inputs changed, then the page."""
+"""`fmiqa report`: the notebooks in order, if their inputs changed, then the page."""
 
 import json
 import math
@@ -41,9 +41,11 @@ READERS = (
     "05_robustness.ipynb",
     "06_published_results.ipynb",
 )
-TRAIN = "07_loda.ipynb"  # hours on a real dataset: there only with --set loda_preset=…
-OPEN_FILES = 128  # at once, most of them the sockets of a kernel: with 48 none started, with 96 a report ran
-TRIES = 3  # extractions of a dataset that changes meanwhile
+TRAIN = "07_loda.ipynb"  # takes hours on a real dataset, so it is run there only with --set loda_preset=…
+OPEN_FILES = (
+    128  # at once, most of them sockets of a kernel: with 48 no kernel started, with 96 a report finished
+)
+TRIES = 3  # extractions of a dataset that changes while it is read
 FOLDERS = ("root", "results")  # parameters that name a folder or a file
 Say = Callable[[str], object]
 
@@ -59,10 +61,10 @@ def make_report(
 ) -> tuple[Path, str]:
     """Execute what changed and write reports/RUN/index.html; returns its path and the headline.
 
-    `given` are notebook parameters by name; each notebook gets those it declares. Paths in them are taken from the current folder.
-    `progress` hears of notebooks, cells, and what is counted inside them. `command` is how the page says that it was made. Raises
-    InputError for a parameter that no notebook declares or of a wrong type, before anything runs, and for a notebook that fails; the
-    last good page stays.
+    `given` are notebook parameters by name; each notebook gets those it declares. Paths in them are relative to the current folder.
+    `progress` is called for notebooks, cells, and what is counted inside them. `command` is shown on the page as the command that made
+    it. Raises InputError for a parameter that no notebook declares or of a wrong type, before anything runs, and for a notebook that
+    fails; the last good page is kept.
 
     >>> make_report("own", {"blocks": 3})
     Traceback (most recent call last):
@@ -78,7 +80,7 @@ def make_report(
 def report_run(
     run: str, *, command: str = "", progress: Update = silent, say: Say = lambda _: None
 ) -> tuple[Path, str]:
-    """The report of a run that is scored already, such as a sweep's: every chapter but extraction and training.
+    """The report of a run that is already scored, such as a sweep's: every chapter except extraction and training.
 
     Raises InputError as `make_report` does, and for a run with one pair or one label.
     """
@@ -87,20 +89,20 @@ def report_run(
 
 
 def absolute_paths(given: Mapping[str, object]) -> dict[str, object]:
-    """`given` with every path made absolute: a notebook's kernel stands in another folder than the user.
+    """`given` with every path made absolute, because a notebook's kernel works in another folder than the user.
 
-    Paths are those of a `csv:` dataset, of a weights file, and the parameters `FOLDERS`.
+    Paths are the PATH of a `csv:` dataset, a weights file, and the parameters `FOLDERS`.
     """
-    found = dict(given)
+    absolute = dict(given)
     for name in FOLDERS:
-        if found.get(name):
-            found[name] = _absolute(str(found[name]))
-    dataset, weights = str(found.get("dataset", "")), str(found.get("weights", ""))
+        if absolute.get(name):
+            absolute[name] = _absolute(str(absolute[name]))
+    dataset, weights = str(absolute.get("dataset", "")), str(absolute.get("weights", ""))
     if dataset.startswith("csv:"):
-        found["dataset"] = "csv:" + _absolute(dataset.removeprefix("csv:"))
+        absolute["dataset"] = "csv:" + _absolute(dataset.removeprefix("csv:"))
     if weights and Path(weights).expanduser().is_file():
-        found["weights"] = _absolute(weights)
-    return found
+        absolute["weights"] = _absolute(weights)
+    return absolute
 
 
 def _absolute(path: str) -> str:
@@ -109,7 +111,7 @@ def _absolute(path: str) -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    """A report to be made: of which run, with which parameters, from which notebooks, and who hears of it."""
+    """A report to be made: its run, parameters, notebooks, and the callbacks for progress and sentences."""
 
     run: str
     given: Mapping[str, object]
@@ -125,7 +127,7 @@ class _Job:
 
     @property
     def pinned(self) -> Path:
-        """The report's own record of its run: what notebook 01 saved, whatever is extracted under the same name meanwhile."""
+        """The report's copy of the run's record: what notebook 01 saved, even if the same name is extracted again meanwhile."""
         return self.folder / "run" / f"{self.run}.json"
 
     @property
@@ -136,7 +138,7 @@ class _Job:
 def _executed(job: _Job) -> tuple[Path, str]:
     sources = [p for p in ((job.notebooks or notebooks_root()) / name for name in job.names) if p.is_file()]
     given = {**job.given, "run": job.run}
-    parameters = _shares(sources, given)
+    parameters = _parameters_by_notebook(sources, given)
     _check_open_files()
     check_room(job.folder, "The report")
     check_room(job.figures, "The figures")
@@ -146,7 +148,7 @@ def _executed(job: _Job) -> tuple[Path, str]:
                 job.progress("report", done, len(sources), unit="notebooks")
                 if source.name == EXTRACT:
                     _extraction(job, source, given, parameters[source])
-                elif not done:  # no extraction of its own: the run as it is now
+                elif not done:  # this report extracts nothing: it reads the run as it is now
                     _take_over(job)
                 if source.name != EXTRACT:
                     _one_notebook(job, source, parameters[source], run_material(job.run))
@@ -158,7 +160,7 @@ def _executed(job: _Job) -> tuple[Path, str]:
 
 @contextmanager
 def _pinned(job: _Job) -> Iterator[None]:
-    """All chapters and the page read and write the report's own record of the run."""
+    """All chapters and the page read and write the report's copy of the run's record."""
     job.pinned.parent.mkdir(parents=True, exist_ok=True)
     os.environ[PINNED] = str(job.pinned)
     try:
@@ -168,7 +170,7 @@ def _pinned(job: _Job) -> Iterator[None]:
 
 
 def _take_over(job: _Job) -> None:
-    """The report reads the run as it is now. Raises InputError where there is none of this name."""
+    """Copy the record of the run as it is now for the report. Raises InputError where there is no run of this name."""
     try:
         write_atomically(job.pinned, read_whole(saved_record(job.run)))
     except FileNotFoundError:
@@ -178,14 +180,14 @@ def _take_over(job: _Job) -> None:
 def _extraction(
     job: _Job, source: Path, given: Mapping[str, object], parameters: Mapping[str, object]
 ) -> None:
-    """Execute notebook 01 unless it was with the same inputs, and the run is still what it saved then.
+    """Execute notebook 01, unless it was executed with the same inputs and the run is still what it saved then.
 
-    Raises InputError where labels or images go on changing while it runs.
+    Raises InputError if labels or images keep changing while it runs.
     """
     for _ in range(TRIES):
         before = _dataset_material(given)
         same_run = _content(job.pinned) == _content(saved_record(job.run)) != b""
-        if not same_run:  # another extraction since, or none yet
+        if not same_run:  # extracted again since then, or not yet extracted
             job.pinned.unlink(missing_ok=True)
             _executed_copy(job, source).with_suffix(".json").unlink(missing_ok=True)
         executed = _one_notebook(job, source, parameters, before)
@@ -196,12 +198,12 @@ def _extraction(
         _executed_copy(job, source).with_suffix(".json").unlink(missing_ok=True)
     raise InputError(
         f"the labels or images of {given.get('dataset', 'demo')} changed each time they were read: "
-        f"make the report when nothing writes to them."
+        f"start the report again when nothing writes to them."
     )
 
 
 def _content(path: Path) -> bytes:
-    """What a file holds; nothing where there is none."""
+    """The content of a file; b"" where there is none."""
     try:
         return read_whole(path)
     except FileNotFoundError:
@@ -217,8 +219,8 @@ def _check_open_files() -> None:
         return
     if hard < OPEN_FILES:
         raise InputError(
-            f"{soft} files may be open at once here, and a notebook's kernel needs {OPEN_FILES}: "
-            f"start from a shell with ulimit -n {OPEN_FILES} or more."
+            f"only {soft} files may be open at once here, but a notebook's kernel needs {OPEN_FILES}: "
+            f"run ulimit -n {OPEN_FILES} in the shell first."
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
@@ -228,7 +230,7 @@ def _executed_copy(job: _Job, source: Path) -> Path:
 
 
 def _one_notebook(job: _Job, source: Path, parameters: Mapping[str, object], inputs: object) -> bool:
-    """Execute `source`, unless it was with the same `inputs` and parameters; says whether it did."""
+    """Execute `source`, unless it was executed with the same `inputs` and parameters; True if it was executed now."""
     destination = _executed_copy(job, source)
     material: list[object] = [inputs]
     if results := str(parameters.get("results") or ""):
@@ -242,7 +244,7 @@ def _one_notebook(job: _Job, source: Path, parameters: Mapping[str, object], inp
 
 @contextmanager
 def _alone(folder: Path, say: Say) -> Iterator[None]:
-    """Hold the report's lock, and clear away what a killed one left behind."""
+    """Hold the report's lock, and remove what a killed report left behind."""
     with sole_writer(folder, waiting=say):
         for name in (".running-*", ".progress-*"):
             for leftover in (folder / "notebooks").glob(name):
@@ -250,8 +252,10 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
         yield
 
 
-def _shares(sources: list[Path], given: Mapping[str, object]) -> dict[Path, dict[str, object]]:
-    """Every notebook's own parameters out of `given`, checked."""
+def _parameters_by_notebook(
+    sources: list[Path], given: Mapping[str, object]
+) -> dict[Path, dict[str, object]]:
+    """For every notebook its parameters from `given`, checked."""
     declared = {p: set(notebook_parameters(p)) for p in sources}
     everything = sorted(set().union(*declared.values()))
     for name in given:
@@ -264,7 +268,7 @@ def _shares(sources: list[Path], given: Mapping[str, object]) -> dict[Path, dict
 
 
 def _page(job: _Job, executed: Sequence[Path]) -> str:
-    """Write the page, unless nothing that it shows has changed; returns the headline."""
+    """Write the page if anything that it shows has changed; returns the headline."""
     page, record = job.folder / "index.html", job.folder / "page.json"
     chapters = [read_record(p) for p in executed]
     key = page_key(chapters, run_material(job.run), PAGE_MODULES, TEMPLATES)
@@ -283,13 +287,13 @@ def _page(job: _Job, executed: Sequence[Path]) -> str:
 
 
 def _index(say: Say) -> None:
-    """The page over all reports, where there are several and one of them has changed; a run that cannot be read is left out of it."""
+    """Write the page over all reports, if there are several and one of them has changed; unreadable runs are left out of it."""
     names = [name for name in known_runs() if (reports_root() / name / "index.html").is_file()]
     if len(names) < 2:
         return
     from fmiqa_utils.report.page import write_index
 
-    with sole_writer(reports_root(), waiting=say):  # two reports at once have one index
+    with sole_writer(reports_root(), waiting=say):  # reports made at the same time share one index
         page, record = reports_root() / "index.html", reports_root() / "index.json"
         key = page_key([], {name: _material_or_reason(name) for name in names}, PAGE_MODULES, TEMPLATES)
         known = read_json(record)
@@ -301,7 +305,7 @@ def _index(say: Say) -> None:
 
 
 def _material_or_reason(name: str) -> object:
-    """`run_material`, or why there is none."""
+    """`run_material`, or the reason why it cannot be read."""
     try:
         return run_material(name)
     except UNREADABLE as error:
@@ -309,12 +313,12 @@ def _material_or_reason(name: str) -> object:
 
 
 def refuse_uniform(pairs: pd.DataFrame) -> None:
-    """Raises InputError for pairs that nothing can be correlated with: fewer than two, or all with one label."""
+    """Raises InputError for pairs without a defined correlation: fewer than two, or all with one label."""
     name, labels = pairs["dataset"].iloc[0], pairs["label"]
     what = "has one pair" if len(pairs) < 2 else f"gives all its pairs the label {labels.iloc[0]:g}"
     if labels.nunique() < 2:
         raise InputError(
-            f"{name} {what}, so nothing can be correlated: `fmiqa extract` scores such pairs without a report."
+            f"{name} {what}, so no correlation is defined: use `fmiqa extract` to score such pairs without a report."
         )
 
 
@@ -336,7 +340,7 @@ def _dataset_material(given: Mapping[str, object]) -> str:
     return digest(pairs.astype(str).values.tolist(), facts)
 
 
-def _facts_below(place: Path) -> list[tuple[str, ...]]:
+def _facts_below(path: Path) -> list[tuple[str, ...]]:
     """Name, size and time of a file, or of the files in a folder."""
-    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return [(str(p), *map(str, file_facts(p))) for p in files]

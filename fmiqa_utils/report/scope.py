@@ -1,4 +1,4 @@
-"""What a run holds, in sentences: what was scored, what failed and why, what looks suspicious, and what no number can be given for."""
+"""What a run holds, in sentences: what was scored, what failed and why, what looks suspicious, and what cannot be computed."""
 
 import re
 from collections import Counter
@@ -63,7 +63,9 @@ def _failures(run: Run) -> str:
     places = run.pairs.set_index("pair_id")[["dist_path", "ref_path"]]
     rows = run.failures.drop_duplicates(["pair_id", "reason"])
     reasons = [_without_paths(r["reason"], *places.loc[r["pair_id"]]) for _, r in rows.iterrows()]
-    kinds = [re.sub(r"\d+", "#", reason) for reason in reasons]  # two sizes are one reason
+    kinds = [
+        re.sub(r"\d+", "#", reason) for reason in reasons
+    ]  # reasons that differ in a number only count as one
     common, times = Counter(kinds).most_common(1)[0]
     label = f"Most frequent reason ({times} of {len(reasons)})" if times < len(reasons) else "Reason"
     failed = count(run.failures["pair_id"].nunique(), "pair")
@@ -80,20 +82,22 @@ def _suspicious(run: Run) -> str:
     rows = run.scores[run.scores["transform"] == "none"]
     equal = set(rows["pair_id"][(rows["distance"] == "psnr") & (rows["value"] >= PSNR_OF_EQUAL)])
     zero = rows[(rows["backbone"] != "baseline") & (rows["value"] == 0) & ~rows["pair_id"].isin(equal)]
-    found = []
+    remarks = []
     if equal:
-        found.append(f"{count(len(equal), 'pair')} in which the distorted image equals its reference exactly")
+        remarks.append(
+            f"{count(len(equal), 'pair')} in which the distorted image equals its reference exactly"
+        )
     if len(zero):
         most = distance_name(zero["distance"].astype(str).mode()[0])
         n = count(zero["pair_id"].nunique(), "pair")
-        found.append(f"{n} with a distance of exactly 0 although the images differ (most often {most})")
+        remarks.append(f"{n} with a distance of exactly 0 although the images differ (most often {most})")
     treatment = run.manifests[0]["settings"]["small_images"]
     small = _small_pairs(run) if treatment != "error" else 0
     if small:
-        found.append(f"{count(small, 'pair')} under 224 px, whose images were enlarged ({treatment})")
+        remarks.append(f"{count(small, 'pair')} with images under 224 px, which were enlarged ({treatment})")
     if run.pairs["quality"].nunique() == 1 and len(run.pairs) > 1:
-        found.append("labels that are all the same")
-    return f"Look at these first: {'; '.join(found)}." if found else "Nothing looks suspicious."
+        remarks.append("labels that are all the same")
+    return f"Look at these first: {'; '.join(remarks)}." if remarks else "Nothing looks suspicious."
 
 
 def _small_pairs(run: Run) -> int:

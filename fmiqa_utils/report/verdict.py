@@ -30,7 +30,7 @@ from fmiqa_utils.statistics.wording import (
     span,
 )
 
-REPEATS = 20  # of the choice on four fifths of the references
+REPEATS = 20  # random partitions into five folds; each choice uses four fifths of the references
 REFERENCES = ("image", "embedding")  # features that layers are compared with
 HELD_OUT = ("held_out_lead", "held_out_lower", "held_out_upper")
 COLUMNS = [
@@ -65,14 +65,14 @@ class _Series(NamedTuple):
 
 
 def verdict_table(run: Run, *, n_resamples: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """The best single block and the best value of all layers together of each series, against each metric and the embedding.
+    """The best single block and the best value of all layers together of each series, against each baseline and the embedding.
 
     A series is a backbone with its weights and normalization. "Best" is over all distances and forms of the run, chosen on
-    the same images (`choices`: among how many). A row per series, candidate ("best block" or "all layers") and other side
+    the same images (`choices`: among how many). A row per series, candidate ("best block" or "all layers") and control
     (`against`: a baseline's name such as "psnr", or "embedding"), the largest SRCC first:
 
     - srcc, srcc_against, difference, and its 95 % interval lower, upper (paired bootstrap over references);
-    - held_out_lead with its interval: the mean difference on references that had no part in the choice (`contrasts.layer_choice`
+    - held_out_lead with its interval: the mean difference on references that had no part in the choice (`against_embedding.layer_choice`
       does the same for one distance). NaN with one reference.
 
     Pairs without a value in any column are left out (n counts those used). Empty where no correlation is defined.
@@ -84,9 +84,9 @@ def verdict_table(run: Run, *, n_resamples: int = 10_000, seed: int = 0) -> pd.D
 
 def _each_series(run: Run) -> Iterator[_Series]:
     scores = run.scores[run.scores["transform"] == "none"]
-    own = scores["backbone"] != "baseline"
-    for key, part in scores[own].groupby(GROUP, observed=True, sort=False):
-        wide = wide_scores(pd.concat([part, scores[~own]]), run.pairs)
+    of_model = scores["backbone"] != "baseline"
+    for key, part in scores[of_model].groupby(GROUP, observed=True, sort=False):
+        wide = wide_scores(pd.concat([part, scores[~of_model]]), run.pairs)
         wide = wide.dropna(axis=1, how="all").dropna()
         names = list(zip(*(wide.columns.get_level_values(c) for c in LEVELS), strict=True))
         kept = _distinct(wide.to_numpy(), names)
@@ -101,7 +101,7 @@ def _each_series(run: Run) -> Iterator[_Series]:
 
 
 def _distinct(values: FloatArray, names: list[Name]) -> list[int]:
-    """Columns without their twins (l2 is the same in both forms): the published form is the one kept."""
+    """Columns without duplicates (l2 is the same in both forms); the published form is kept."""
     seen: dict[bytes, int] = {}
     for k in sorted(range(len(names)), key=lambda k: names[k][2] != "published"):
         seen.setdefault(np.ascontiguousarray(values[:, k]).tobytes(), k)
@@ -169,7 +169,7 @@ def _contest(
 def _held_out_leads(
     series: _Series, choices: list[int], others: list[int]
 ) -> list[tuple[float, float, float]]:
-    """For every other side the lead, and its interval, of the column chosen on four fifths of the references, on the last fifth."""
+    """For each of `others`: the lead, with its interval, on one fifth of the references, of the column chosen on the other four fifths."""
     codes, n_refs = encode(series.refs)
     folds = min(FOLDS, n_refs)
     if folds < 2:
@@ -215,7 +215,7 @@ def _of_one_contest(table: pd.DataFrame, row: pd.Series) -> pd.Series:
 
 
 def _headline(top: pd.DataFrame, run: Run, small: bool) -> str:
-    """The first sentence; `top`: the best candidate against each other side, the strongest first."""
+    """The first sentence; `top`: the best candidate against each control, the strongest control first."""
     best = top.iloc[0]
     rival, what = distance_name(best["against"]), f"{measure(best)} of {series(best, run)}"
     if small:
@@ -241,7 +241,7 @@ def _headline(top: pd.DataFrame, run: Run, small: bool) -> str:
 
 
 def _each(top: pd.DataFrame, small: bool) -> str:
-    """The values of all other sides (small runs), or the differences to all but the strongest, which the headline has."""
+    """The values of all controls (small runs), or the differences to all but the strongest, which the headline has."""
     rows = [row for _, row in top.iterrows()]
     if small:
         values = [f"{distance_name(r['against'])} {r['srcc_against']:.3f}" for r in rows]
@@ -256,7 +256,7 @@ def _difference(row: pd.Series, small: bool) -> str:
 
 
 def _honest(top: pd.DataFrame, models: int, small: bool) -> str:
-    """That the best was chosen on the same images, and its lead where the choice within its model was made on others."""
+    """That the best was chosen on the same images, and its lead where the choice within its model was made on other references."""
     best = top.iloc[0]
     if best["choices"] * models == 1:
         return ""
@@ -265,7 +265,7 @@ def _honest(top: pd.DataFrame, models: int, small: bool) -> str:
     words += " chosen on these same images"
     lead, lower, upper = (float(best[name]) for name in HELD_OUT)
     if small or np.isnan(lead):
-        return f"{words}, which flatters it."
+        return f"{words}, so it looks better than it is."
     what = "this choice" if models == 1 else "the choice within the model"
     return (
         f"{words}. Where four fifths of the references make {what} and the rest judge it, the difference is "
@@ -292,4 +292,4 @@ def _other_series(table: pd.DataFrame, run: Run) -> str:
 
 def _missing(table: pd.DataFrame) -> str:
     absent = [distance_name(n) for n in ("psnr", "ssim", "embedding") if n not in set(table["against"])]
-    return f"Not compared, because the run has no value of it: {listed(absent)}." if absent else ""
+    return f"Not compared, because the run has no values: {listed(absent)}." if absent else ""

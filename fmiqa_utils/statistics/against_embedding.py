@@ -1,4 +1,4 @@
-"""Contrasts within one run, on the same images and the same resamples of references: forms, layers, embedding."""
+"""Comparisons within one run, on the same images and the same resamples of references: forms, layers, embedding."""
 
 from collections.abc import Iterator
 
@@ -32,8 +32,8 @@ def intermediate_vs_embedding(
 ) -> pd.DataFrame:
     """SRCC of every block and of the joint value against the embedding's cosine: `difference_table` per backbone, stacked.
 
-    Adds columns feature, backbone, weights, normalize; Holm corrects over the blocks of one backbone, and `n_resamples` is raised to
-    what that needs. Raises InputError for a distance that the run does not have.
+    Adds columns feature, backbone, weights, normalize. Holm corrects over the blocks of one backbone; `n_resamples` is raised if the
+    correction needs more. Raises InputError for a distance that the run does not have.
     """
     tables = []
     for group, wide in _by_backbone(run, distance, variant):
@@ -46,16 +46,16 @@ def intermediate_vs_embedding(
 def corrected_vs_published(run: Run, *, n_resamples: int = 2000) -> pd.DataFrame:
     """SRCC of each distance's corrected joint form against its published one; empty where the run has one form only.
 
-    A distance whose two forms are the same for the model (l2; cos of tokens) is left out.
+    A distance with two equal forms for the model (l2; cos of tokens) is left out.
     Columns: backbone, weights, normalize, distance, n, value, control (the published form), difference, lower, upper (95 %), p_bootstrap,
     p_bootstrap_holm (over the distances of one backbone) and significant (at 5 %).
     """
     rows = _unmoved(run)
     rows = rows[rows["feature"] == "joint"]
     tables = []
-    for key, own in rows.groupby(GROUP, observed=True, sort=False):
+    for key, backbone_rows in rows.groupby(GROUP, observed=True, sort=False):
         group = dict(zip(GROUP, map(str, key), strict=True))
-        for distance, forms in own.groupby("distance", observed=True, sort=False):
+        for distance, forms in backbone_rows.groupby("distance", observed=True, sort=False):
             wide = wide_scores(forms, run.pairs)
             wide.columns = wide.columns.get_level_values("variant")
             if wide.shape[1] < 2 or wide["corrected"].equals(wide["published"]):
@@ -83,27 +83,27 @@ def layer_choice(run: Run, distance: str = "cos", variant: str = "published") ->
     for group, wide in _by_backbone(run, distance, variant):
         blocks = wide[[c for c in wide.columns if c != "joint"]]
         control = list(blocks.columns).index("embedding")
-        found = nested_selection(blocks, run.pairs["quality"], run.pairs["ref"], control, n_folds=folds)
-        lower, upper = found.held_out_interval
+        selection = nested_selection(blocks, run.pairs["quality"], run.pairs["ref"], control, n_folds=folds)
+        lower, upper = selection.held_out_interval
         rows.append(
             {
                 **group,
-                "best": blocks.columns[found.best],
-                "apparent_lead": found.apparent_lead,
-                "held_out_lead": found.held_out_lead,
+                "best": blocks.columns[selection.best],
+                "apparent_lead": selection.apparent_lead,
+                "held_out_lead": selection.held_out_lead,
                 "lower": lower,
                 "upper": upper,
-                "optimism": found.optimism,
-                "agreement": found.chosen[found.best],
+                "optimism": selection.optimism,
+                "agreement": selection.chosen[selection.best],
             }
         )
     return pd.DataFrame(rows)
 
 
 def best_blocks(table: pd.DataFrame, statistic: str = "srcc") -> pd.DataFrame:
-    """The row of the best block of every series: rows of a `correlation_table` whose feature is a block, best first.
+    """The best block of every series: its row of `table` (from `correlation_table`), best first.
 
-    A series whose correlations are all undefined has none. Raises InputError where that leaves no row.
+    A series without a defined correlation has no row. Raises InputError where no row is left.
     """
     blocks = table[[isinstance(f, int | np.integer) for f in table["feature"]]].dropna(subset=[statistic])
     if blocks.empty:
@@ -117,13 +117,13 @@ def best_blocks(table: pd.DataFrame, statistic: str = "srcc") -> pd.DataFrame:
 def same_forms_once(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with one row, variant "both", where the published and the corrected form of a distance agree in every number.
 
-    That is so for l2, and for the cosine of tokens. `table`: of `correlation_table`, split `by` something or not.
+    They agree for l2 and for the cosine of tokens. `table`: from `correlation_table`, with or without `by`.
     """
     keys = [*GROUP, "transform", "feature", "distance"]
     table = table.assign(variant=table["variant"].astype(object))
     twins, originals = [], []
-    for _, own in table.groupby(keys, observed=True, sort=False):
-        forms = [own[own["variant"] == variant] for variant in ("published", "corrected")]
+    for _, rows in table.groupby(keys, observed=True, sort=False):
+        forms = [rows[rows["variant"] == variant] for variant in ("published", "corrected")]
         left, right = (form.drop(columns="variant").reset_index(drop=True) for form in forms)
         if len(left) and left.equals(right):
             originals += list(forms[0].index)
@@ -133,9 +133,9 @@ def same_forms_once(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def strongest_block(run: Run, series: Key | None = None) -> tuple[str, int]:
-    """(distance, block): where the median pair's distance is largest; cosine if the run has it, else its first distance.
+    """(distance, block): the block with the largest median distance; cosine if the run has it, else its first distance.
 
-    `series`: which backbone, weights and normalization; the first by default, since distances of different series do not compare.
+    `series`: which backbone, weights and normalization; the first by default. Distances of different series cannot be compared.
     """
     rows = _unmoved(run)
     series = series or series_keys(rows)[0]
@@ -143,9 +143,11 @@ def strongest_block(run: Run, series: Key | None = None) -> tuple[str, int]:
     blocks = rows[[isinstance(f, int) for f in rows["feature"]]]
     known = list(blocks["distance"].unique())
     distance = "cos" if "cos" in known else str(known[0])
-    own = blocks[blocks["distance"] == distance]
-    own = own[own["variant"] == own["variant"].iloc[0]]
-    return distance, int(str(own.groupby("feature", observed=True)["value"].median().astype(float).idxmax()))
+    values = blocks[blocks["distance"] == distance]
+    values = values[values["variant"] == values["variant"].iloc[0]]
+    return distance, int(
+        str(values.groupby("feature", observed=True)["value"].median().astype(float).idxmax())
+    )
 
 
 def _unmoved(run: Run) -> pd.DataFrame:
@@ -160,9 +162,10 @@ def _by_backbone(run: Run, distance: str, variant: str) -> Iterator[tuple[dict[s
     )
     if not chosen.any():
         known = sorted(set(zip(scores["distance"], scores["variant"], strict=True)))
-        raise InputError(f"run {run.name!r} has no {distance} in the {variant} form; it has {known}.")
-    own = scores[chosen | (scores["feature"] == "embedding")]
-    for key, part in own.groupby(GROUP, observed=True, sort=False):
+        forms = ", ".join(f"{d} ({v})" for d, v in known)
+        raise InputError(f"run {run.name!r} has no {distance} in the {variant} form; it has {forms}.")
+    rows = scores[chosen | (scores["feature"] == "embedding")]
+    for key, part in rows.groupby(GROUP, observed=True, sort=False):
         wide = wide_scores(part, run.pairs)
         wide.columns = wide.columns.get_level_values("feature")
         yield dict(zip(GROUP, map(str, key), strict=True)), wide

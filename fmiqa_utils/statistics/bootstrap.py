@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fmiqa_utils.progress import track
 from fmiqa_utils.statistics.coefficients import FloatArray, IntArray, same_rows
 
-# Items × resamples that one thread works on at a time: a buffer stays in cache, and the calls cost little.
+# Items × resamples that one thread works on at a time: small enough for the cache, large enough for few calls.
 _BLOCK_SIZE = 200_000
 
 
@@ -18,10 +18,10 @@ class _Ranked(NamedTuple):
     """One column, sorted once; every resample's mid-ranks follow from it by a running sum of weights."""
 
     sorted_clusters: IntArray  # [n], the cluster of each item in ascending order of the values
-    group: IntArray  # [n], which run of equal values an item belongs to, in the original order
-    ends: IntArray  # [groups], position of the last item of each run in the sorted order
-    tied: IntArray  # [runs of two and more]
-    untied_per_cluster: FloatArray  # [clusters], items whose value nobody shares
+    group: IntArray  # [n], which group of equal values an item belongs to, in the original order
+    ends: IntArray  # [groups], position of the last item of each group in the sorted order
+    tied: IntArray  # [groups of two or more items], their indices
+    untied_per_cluster: FloatArray  # [clusters], number of items that share their value with no other
 
 
 def resample_weights(n_clusters: int, n_resamples: int, seed: int) -> NDArray[np.int32]:
@@ -48,7 +48,7 @@ def bootstrap_srcc(
 
 
 def encode(labels: ArrayLike) -> tuple[IntArray, int]:
-    """Labels as integers 0..C-1 in sorted order, so that the order of rows moves no resample; and C."""
+    """Labels as integers 0..C-1 in sorted order, so that resamples do not depend on the order of rows; and C."""
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
     return codes.astype(np.intp), len(names)
 
@@ -59,7 +59,7 @@ def weighted_srcc(
     """SRCC of every column under every weighting, [m, k]: equal to scipy's on the replicated sample.
 
     `values` [n, k], `quality` [n], `clusters` [n] integers, `weights` [clusters, m]: how often an item of the
-    cluster counts (0 leaves it out). Items whose value is NaN are left out of that column only.
+    cluster counts (0 leaves it out). Items with a NaN value are left out of that column only.
     """
     matrix, target = np.asarray(values, dtype=float), np.asarray(quality, dtype=float)
     counts = np.asarray(weights)
@@ -91,7 +91,7 @@ def _complete_srcc(
         block = np.ascontiguousarray(weights[:, start : start + width], dtype=float)
         return _block_srcc(columns, label, clusters, block)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter in every step
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the interpreter lock in every step
         starts = range(0, weights.shape[1], width)
         blocks = track(pool.map(correlate, starts), "bootstrap", "blocks", len(starts))
         return np.concatenate([np.empty((0, len(columns))), *blocks])
@@ -135,11 +135,11 @@ def _block_srcc(
 def _double_ranks(
     column: _Ranked, weights: FloatArray, cubes: FloatArray, running: FloatArray, ranks: FloatArray
 ) -> FloatArray:
-    """Fill `ranks` [n, m] with 2 · mid-rank − 1 and return Σ t³ over the runs of equal items, [m]."""
+    """Fill `ranks` [n, m] with 2 · mid-rank − 1 and return Σ t³ over the groups of equal items, [m]."""
     np.take(weights, column.sorted_clusters, axis=0, out=running[1:], mode="clip")
     np.cumsum(running[1:], axis=0, out=running[1:])
     upper = running[1:][column.ends]
-    run = upper[column.tied] - np.where(column.tied[:, None] > 0, upper[column.tied - 1], 0)
+    tie = upper[column.tied] - np.where(column.tied[:, None] > 0, upper[column.tied - 1], 0)
     upper[1:] += running[1:][column.ends[:-1]]
     np.take(upper, column.group, axis=0, out=ranks, mode="clip")
-    return column.untied_per_cluster @ cubes + (run**3).sum(axis=0)
+    return column.untied_per_cluster @ cubes + (tie**3).sum(axis=0)

@@ -13,7 +13,7 @@ IntArray = NDArray[np.intp]
 def srcc(values: ArrayLike, quality: ArrayLike) -> FloatArray:
     """Spearman's rank correlation of every column of `values` [n, k] with `quality` [n], signed: [k].
 
-    Equal values share their average rank. Items whose value is NaN are left out of that column only.
+    Equal values share their average rank. Items with a NaN value are left out of that column only.
     """
     return _per_column(
         values, quality, lambda matrix, target: pearson(rankdata(matrix, axis=0), rankdata(target))

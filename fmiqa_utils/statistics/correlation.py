@@ -32,11 +32,11 @@ def correlation_table(
 
     `pairs` says which pairs count; every column of `scores` (a combination of KEYS) must have a row for each
     of them. `by` names columns of `pairs` to split by, such as "distortion" or ["distortion", "level"].
-    Predictions are turned so that a positive correlation means agreement with people. Columns:
+    The signs of predictions are set so that a positive correlation means agreement with people. Columns:
 
     - n, n_failed, n_refs: pairs used, pairs left out because their value is NaN, references of those used;
     - srcc with its percentile bootstrap interval srcc_lo, srcc_hi: references (`resample="ref"`) or images
-      (`"image"`) drawn with replacement; NaN where there are fewer than two of them;
+      (`"image"`) drawn with replacement; NaN where there are fewer than two;
     - plcc (raw); plcc_fit4, plcc_fit5 (after VQEG's logistic with 4 and 5 parameters), fit_converged (both),
       rmse (after the fit with 5, in units of the label); NaN and NA with `fit=False`, which is faster;
     - krcc (τ_b); srcc_within, srcc_within_sd: mean and standard deviation of the references' own SRCCs.
@@ -72,24 +72,24 @@ def correlation_table(
 
 
 def wide_scores(scores: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Predictions of one dataset, turned so that larger means better: a row per pair, a column per score.
+    """Predictions of one dataset, with signs for which larger means better: a row per pair, a column per score.
 
     Rows follow `pairs`, columns are a MultiIndex of KEYS with blocks in order, a failed pair is NaN.
     Raises InputError if `pairs` holds several datasets, or a pair has no row or more than one in a column.
     """
     dataset = _only_dataset(pairs)
-    mine = scores[scores["dataset"] == dataset]
-    row = _positions(mine["pair_id"], pairs)
-    mine, row = mine[row >= 0], row[row >= 0]
-    keys = mine[list(KEYS)].apply(_in_order).assign(feature=_ordered_features(mine["feature"]))
+    rows = scores[scores["dataset"] == dataset]
+    row = _positions(rows["pair_id"], pairs)
+    rows, row = rows[row >= 0], row[row >= 0]
+    keys = rows[list(KEYS)].apply(_in_order).assign(feature=_ordered_features(rows["feature"]))
     grouped = keys.groupby(list(KEYS), observed=True, dropna=False)
     column = grouped.ngroup().to_numpy(dtype=np.intp)
     frame = grouped.size().index.to_frame(index=False)
     names = pd.MultiIndex.from_frame(frame.astype({c: object for c in KEYS if c != "feature"}))
     _check_complete(row, column, names, pairs, dataset)
-    sign = mine["distance"].map(orientation).to_numpy(dtype=float)
+    sign = rows["distance"].map(orientation).to_numpy(dtype=float)
     matrix = np.empty((len(pairs), len(names)))
-    matrix[row, column] = sign * mine["value"].to_numpy(dtype=float)
+    matrix[row, column] = sign * rows["value"].to_numpy(dtype=float)
     return pd.DataFrame(matrix, index=pd.Index(pairs["pair_id"], name="pair_id"), columns=names)
 
 
@@ -98,9 +98,9 @@ def _splits(by: str | Sequence[str] | None, pairs: pd.DataFrame) -> list[str]:
     for name in names:
         if name not in KEYS and name not in pairs:
             raise InputError(
-                f"by={name!r} is no column of the pairs table: {near(name, list(pairs.columns))}"
+                f"by={name!r} is not a column of the pairs table: {near(name, list(pairs.columns))}"
             )
-    return [name for name in names if name not in (*KEYS, "dataset")]  # those always separate rows
+    return [name for name in names if name not in (*KEYS, "dataset")]  # these always separate rows
 
 
 def _parts(
@@ -119,7 +119,9 @@ def _parts(
 def _only_dataset(pairs: pd.DataFrame) -> str:
     datasets = list(pairs["dataset"].unique())
     if len(datasets) != 1:
-        raise InputError(f"one dataset at a time: the pairs table holds {len(datasets)} ({datasets}).")
+        raise InputError(
+            f"one dataset at a time: the pairs table holds {len(datasets)} ({', '.join(map(str, datasets))})."
+        )
     return str(datasets[0])
 
 
@@ -128,7 +130,7 @@ def _positions(pair_ids: pd.Series, pairs: pd.DataFrame) -> NDArray[np.intp]:
     ids = pair_ids.astype("category").cat
     index = pd.Index(pairs["pair_id"])
     if not index.is_unique:
-        raise InputError(f"pair_id {index[index.duplicated()][0]!r} stands twice in the pairs table.")
+        raise InputError(f"pair_id {index[index.duplicated()][0]!r} occurs twice in the pairs table.")
     return index.get_indexer(ids.categories)[ids.codes]
 
 
@@ -140,7 +142,7 @@ def _in_order(names: pd.Series) -> pd.Series:
 
 
 def _ordered_features(feature: pd.Series) -> pd.Series:
-    """Blocks by number, then the named features: a column of integers and strings has no order of its own."""
+    """Blocks by number, then the named features: a column of integers and strings cannot be sorted as it is."""
     names = sorted(feature.unique(), key=lambda name: (isinstance(name, str), name))
     return feature.astype(pd.CategoricalDtype(names, ordered=True))
 
@@ -184,7 +186,7 @@ def _rank_statistics(
     seed: int,
 ) -> dict[str, FloatArray]:
     bounds = np.stack(interval(bootstrap_srcc(values, quality, clusters, n_resamples, seed), ci))
-    # Every resample is the sample: no spread to read.
+    # With one cluster every resample is the sample, so there is no spread.
     bounds[:, _clusters_used(values, clusters) < 2] = np.nan
     lower, upper = bounds
     return {"srcc": srcc(values, quality), "srcc_lo": lower, "srcc_hi": upper, "plcc": plcc(values, quality)}

@@ -14,11 +14,11 @@ from fmiqa_utils.statistics.coefficients import FloatArray, IntArray, srcc
 class Selection(NamedTuple):
     """Result of `nested_selection`; leads are differences of SRCC from the control.
 
-    `apparent_lead` is the best candidate's on all references, the number that a table's maximum suggests.
-    In every split the best candidate of the training references is followed: `training_lead` is the mean of
-    its lead there, `held_out_lead` on the references left out. `optimism` is how much of the difference comes
-    from choosing: what the same column shows over all splits, chosen or not, is due to the smaller sample and
-    taken off.
+    `apparent_lead` is the lead of the best candidate on all references: what the maximum of a table suggests.
+    In every split the best candidate of the training references is chosen: `training_lead` is its mean lead
+    on those references, `held_out_lead` on the references left out. `optimism` is the part of the difference
+    that comes from choosing: the column's mean difference over all splits, chosen or not, comes from the
+    smaller sample and is subtracted.
     """
 
     best: int
@@ -32,7 +32,7 @@ class Selection(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Share of the training lead that selection made up; above 1 where the lead turns round."""
+        """Share of the training lead that selection made up; above 1 where the lead changes its sign."""
         return self.optimism / self.training_lead
 
 
@@ -47,18 +47,18 @@ def nested_selection(
     ci: float = 0.95,
     seed: int = 0,
 ) -> Selection:
-    """Choose among the columns but `control` by repeated cross-validation over references.
+    """Choose among all columns except `control` by repeated cross-validation over references.
 
     `values` [n, k]: oriented predictions, `quality` and `refs` [n]. A layer has nothing to train, so the
     inner loop is its SRCC on the training references. Intervals are the corrected resampled t of Nadeau and
-    Bengio (2003), whose variance allows for the overlap of the training sets. Raises InputError where folds
-    exceed references.
+    Bengio (2003): its variance allows for the overlap of the training sets. Raises InputError for more folds
+    than references.
     """
     matrix, target = np.asarray(values, dtype=float), np.asarray(quality, dtype=float)
     codes, n_refs = encode(refs)
     if not 2 <= n_folds <= n_refs:
         raise InputError(
-            f"n_folds={n_folds} with {n_refs} references: it must be between 2 and their number."
+            f"n_folds={n_folds} with {n_refs} references: n_folds must be between 2 and the number of references."
         )
     held_out = held_out_splits(n_refs, n_folds, n_repeats, seed)
     training = _leads(weighted_srcc(matrix, target, codes, 1 - held_out), control)
@@ -96,7 +96,7 @@ def _leads(correlations: FloatArray, control: int) -> FloatArray:
 
 
 def _best(leads: FloatArray, control: int) -> IntArray:
-    """Column of the largest lead in each row; neither the control nor an undefined column can be it."""
+    """Column of the largest lead in each row; never the control or an undefined column."""
     candidates = np.where(np.isnan(leads), -np.inf, leads)
     candidates[:, control] = -np.inf
     return candidates.argmax(axis=1)

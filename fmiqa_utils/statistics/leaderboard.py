@@ -1,6 +1,7 @@
 """A leaderboard over runs: datasets side by side, one row per backbone and distance, grouped by the label of its weights.
 
-A dataset is what it holds, its name is for people: `dataset_identity`. Two of one name are two columns, whose names tell them apart.
+A dataset is identified by its contents (`dataset_identity`), not by its name. Two datasets of the same name are two columns with
+different names.
 """
 
 import re
@@ -43,7 +44,7 @@ COLUMNS = [
 ]
 KEYS = ["weights", "backbone", "normalize", "precision", "features", "distance", "variant"]
 EQUAL = 6  # decimals to which two runs must agree to count as one
-LEARNED = ("lpips", "dists")  # baselines with weights of their own
+LEARNED = ("lpips", "dists")  # baselines with learned weights
 MARKDOWN = str.maketrans(
     {c: f"\\{c}" for c in "\\`*|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\x02": "**", "\x03": "**"}
 )
@@ -67,16 +68,16 @@ class _Held(NamedTuple):
 def leaderboard(runs: Iterable[Run], *, n_resamples: int = 1000) -> pd.DataFrame:
     """Every whole-model value, embedding, best block and baseline of `runs`, best first within dataset and weights.
 
-    Columns: `COLUMNS` (dataset: a name of its own for each content; dataset_id: `dataset_identity`; runs: which runs say so; features: all
-    layers, best block, embedding or image; feature: the column of the score table), `STATISTICS`, and for best blocks apparent_lead and
-    held_out_lead with lead_lo, lead_hi (`contrasts.layer_choice`). Runs that agree to `EQUAL` decimals share a row; where they do not,
-    each has its own. Raises InputError for no run.
+    Columns: `COLUMNS` (dataset: a different name for each content; dataset_id: `dataset_identity`; runs: the runs with this result;
+    features: all layers, best block, embedding or image; feature: the column of the score table), `STATISTICS`, and for best blocks
+    apparent_lead and held_out_lead with lead_lo, lead_hi (`layer_choice`). Runs that agree to `EQUAL` decimals share a row; others have
+    one row each. Raises InputError if there is no run.
     """
     return joined([rows_of(run, n_resamples=n_resamples) for run in runs])
 
 
 def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The leaderboard of several runs from what `rows_of` gives for each. Raises InputError for no table."""
+    """The leaderboard of several runs from the `rows_of` each run. Raises InputError if there is no table."""
     if not tables:
         raise InputError("there is no run to compare: fmiqa extract makes one.")
     table = pd.concat(tables, ignore_index=True)
@@ -90,9 +91,9 @@ def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _agreed(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of several runs that say the same become one, named by all of them.
+    """Equal rows of several runs become one row that names all of these runs.
 
-    Baselines stand beside every backbone: where one lost pairs, the fullest counts.
+    Every run repeats the baselines: of these rows, those with the most pairs count.
     """
     keys = ["dataset", *KEYS]
     most = table.groupby(keys)["n"].transform("max")
@@ -106,10 +107,10 @@ def _agreed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def dataset_identity(run: Run) -> str:
-    """What a run's dataset holds, as twelve hexadecimal digits: its name, its pairs, their references and their labels turned to quality.
+    """A hash of a run's dataset, twelve hexadecimal digits: of its name, pairs, references and labels as quality.
 
-    Of the user's own tables (csv:PATH) also where the images are, since file names recur. Not in it: the order of the rows, distortions
-    and levels, and where a published dataset is kept.
+    For a table of the user (csv:PATH) also of the paths of the images, since file names repeat. Not hashed: the order of the rows,
+    distortions and levels, and the folder of a published dataset.
     """
     columns = ["pair_id", "ref", "quality"]
     if run.dataset.startswith(OWN_TABLE):
@@ -119,7 +120,7 @@ def dataset_identity(run: Run) -> str:
 
 
 def _dataset_names(held: Sequence[_Held]) -> dict[str, str]:
-    """{identity: a name that no other has}: the dataset's, and where two differ under it the file of their labels or else their runs."""
+    """{identity: unique name}: the dataset's name; where datasets share it, also the source of the labels, or else the runs."""
     names: dict[str, str] = {}
     for dataset in dict.fromkeys(h.dataset for h in held):
         runs: dict[str, list[str]] = {}
@@ -128,32 +129,34 @@ def _dataset_names(held: Sequence[_Held]) -> dict[str, str]:
                 runs.setdefault(h.identity, []).append(h.run)
         sources = {h.identity: h.source for h in held if h.dataset == dataset}
         by_source = len(set(sources.values())) == len(sources)
-        for identity, own in runs.items():
-            word = sources[identity] if by_source else f"run{'s' * (len(own) > 1)} {first_few(own)}"
+        for identity, run_names in runs.items():
+            word = (
+                sources[identity] if by_source else f"run{'s' * (len(run_names) > 1)} {first_few(run_names)}"
+            )
             name = dataset if len(runs) == 1 else f"{dataset} ({word})"
             names[identity] = name if name not in names.values() else f"{name} #{identity}"
     return names
 
 
 def read_each(names: Sequence[str], use: Callable[[Run], T]) -> tuple[list[T], list[str]]:
-    """`use` of every run that can be read, and a sentence for every other: one damaged run spoils no overview."""
-    found: list[T] = []
+    """(`use` of every run that can be read, a sentence for every run that cannot): one damaged run does not stop an overview."""
+    results: list[T] = []
     left_out: list[str] = []
     for name in names:
         try:
-            found.append(use(load_run(name)))
+            results.append(use(load_run(name)))
         except UNREADABLE as error:
-            said = (
+            reason = (
                 str(error)
                 if isinstance(error, InputError | OSError)
                 else f"its files are damaged ({error!r})."
             )
-            left_out.append(printable(f"The run {name} is left out: {said}"))
-    return found, left_out
+            left_out.append(printable(f"The run {name} is left out: {reason}"))
+    return results, left_out
 
 
 def rows_of(run: Run, *, n_resamples: int = 1000) -> pd.DataFrame:
-    """The leaderboard's rows of one run, for `joined`: its columns and label_source; `dataset` and `runs` are its own names."""
+    """The leaderboard's rows of one run, for `joined`: its columns and label_source; `dataset` and `runs` hold the run's own names."""
     sources = run.pairs["label_source"].iloc[0] if "label_source" in run.pairs else ""
     table = _rows(run, n_resamples).assign(
         dataset=printable(run.dataset),
@@ -176,22 +179,22 @@ def _rows(run: Run, n_resamples: int) -> pd.DataFrame:
     scores = run.scores[run.scores["transform"] == "none"]
     table = correlation_table(scores, run.pairs, n_resamples=n_resamples)
     table = table.assign(is_block=[isinstance(f, int) for f in table["feature"]])
-    whole = table[~table["is_block"]]
+    not_blocks = table[~table["is_block"]]
     names = {"joint": "all layers", "embedding": "embedding", "image": "image"}
-    whole = whole.assign(features=whole["feature"].map(names))
+    not_blocks = not_blocks.assign(features=not_blocks["feature"].map(names))
     blocks = table[table["is_block"]].dropna(subset="srcc")  # undefined where all labels are equal
     chosen = blocks.groupby([*GROUP, "distance", "variant"], observed=True)["srcc"].idxmax()
     best = table.loc[chosen].assign(features="best block")
     best = best.merge(_leads(run, best), on=[*GROUP, "distance", "variant"], how="left")
     leads = ["apparent_lead", "held_out_lead", "lead_lo", "lead_hi"]
-    both = pd.concat([whole.reindex(columns=[*whole.columns, *leads]), best], ignore_index=True)
+    both = pd.concat([not_blocks.reindex(columns=[*not_blocks.columns, *leads]), best], ignore_index=True)
     return both.reindex(columns=[*COLUMNS, *STATISTICS, *leads])
 
 
 def _leads(run: Run, best: pd.DataFrame) -> pd.DataFrame:
     """`layer_choice` of every distance and form that has a best block."""
     forms = sorted(set(zip(best["distance"].astype(str), best["variant"].astype(str), strict=True)))
-    if run.pairs["ref"].nunique() < 2:  # nothing is left to judge a choice on
+    if run.pairs["ref"].nunique() < 2:  # no reference is left to judge the choice on
         forms = []
     tables = [layer_choice(run, d, v).assign(distance=d, variant=v) for d, v in forms]
     columns = [
@@ -211,18 +214,18 @@ def _leads(run: Run, best: pd.DataFrame) -> pd.DataFrame:
 def side_by_side(table: pd.DataFrame, bold: str = "**{}**") -> pd.DataFrame:
     """The leaderboard with a column of "SRCC [lo, hi]" per dataset, the best per dataset and weights put into `bold`.
 
-    The column precision is there where it differs, the column runs where two runs say different things of the same.
+    The column precision is there if precisions differ, the column runs if two runs give different results for the same row.
     """
     best = table.groupby(["dataset", "weights"])["srcc"].transform("max")
     cells = [
         _cell(row, bold if row["srcc"] == top else "{}")
         for (_, row), top in zip(table.iterrows(), best, strict=True)
     ]
-    # Within what is compared at all.
-    place = table.groupby(["dataset", "weights"])["srcc"].rank(ascending=False)
+    # Ranks count only rows that are compared with each other.
+    rank = table.groupby(["dataset", "weights"])["srcc"].rank(ascending=False)
     keys = [*KEYS, "runs"]
-    table = table.assign(place=place, cell=cells, runs=_where_they_differ(table))
-    wide = table.assign(mean=-table.groupby(keys)["place"].transform("mean"))
+    table = table.assign(rank=rank, cell=cells, runs=_where_they_differ(table))
+    wide = table.assign(mean=-table.groupby(keys)["rank"].transform("mean"))
     wide = wide.pivot(index=[*keys, "mean"], columns="dataset", values="cell").fillna("–").reset_index()
     wide = wide.assign(untrained=wide["weights"] == "untrained", top=-wide["mean"])
     wide = wide.sort_values(["untrained", "weights", "top"]).drop(columns=["untrained", "top", "mean"])
@@ -234,7 +237,7 @@ def side_by_side(table: pd.DataFrame, bold: str = "**{}**") -> pd.DataFrame:
 
 
 def _where_they_differ(table: pd.DataFrame) -> pd.Series:
-    """The runs of every row that is not the only one of its dataset and kind, each time another text; "" for all other rows."""
+    """The runs of every row that shares its dataset and keys with another, made unique; "" for all other rows."""
     keys = ["dataset", *KEYS]
     runs = table["runs"].where(table.duplicated(keys, keep=False), "")
     again = table.assign(runs=runs).groupby([*keys, "runs"]).cumcount()
@@ -250,7 +253,7 @@ def _cell(row: pd.Series, bold: str) -> str:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """The leaderboard as a Markdown table; nothing that a name holds is markup or HTML."""
+    """The leaderboard as a Markdown table; markup and HTML in names are escaped."""
     wide = side_by_side(table, bold=BOLD)
     lines = [
         [_markdown(c) for c in line] for line in [list(wide.columns), *wide.astype(str).to_numpy().tolist()]
@@ -264,11 +267,11 @@ def _markdown(text: str) -> str:
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    """The leaderboard as a LaTeX table (package booktabs), a rule between labels of weights; nothing that a name holds is a command."""
+    """The leaderboard as a LaTeX table (package booktabs), a rule between labels of weights; commands in names are escaped."""
     wide = side_by_side(table, bold=BOLD)
     styled = wide.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     lines = styled.to_latex(hrules=True, column_format="l" * wide.shape[1]).splitlines()
-    # "[" or "*" behind the end of a row would belong to the end.
+    # LaTeX would read "[" or "*" at the start of a row as an option of the \\ before it.
     lines = [re.sub(r"^([\[*])", r"{\1}", line) for line in lines]
     first = lines.index(r"\midrule") + 1
     weights = wide["weights"].to_list()

@@ -3,9 +3,9 @@
 Four parameters: f(x) = a + b / (1 + exp(−(x − m) / s)), VQEG FR-TV Phase I (2000) and II (2003).
 Five parameters: f(x) = a + b (1/2 − 1 / (1 + exp((x − m) / s))) + c x, Sheikh, Sabir and Bovik (2006), eq. 9.
 
-Given (m, s) both are linear in the rest, which is solved exactly (variable projection), so that only a box of
-two dimensions is searched: m far outside the data is the exponential, a wide s the straight line. Parameters
-that run off to infinity along those valleys are what makes the usual fits fail.
+For a given (m, s) both are linear in the other parameters, which are solved exactly (variable projection). So
+only a box of two dimensions is searched: m far outside the data gives an exponential, a wide s a straight
+line. The usual fits fail because their parameters drift to infinity in these two directions.
 """
 
 from collections.abc import Callable
@@ -20,21 +20,22 @@ from fmiqa_utils.statistics.coefficients import FloatArray, is_constant
 
 Parameters = Literal[4, 5]
 
-_LOCATIONS = np.linspace(0.02, 0.98, 9)  # starts of m: quantiles of the prediction
-_SCALES = (0.03, 0.1, 0.3, 1.0, 3.0)  # starts of s: robust standard deviations of the prediction
+_LOCATIONS = np.linspace(0.02, 0.98, 9)  # starting values of m: quantiles of the prediction
+_SCALES = (0.03, 0.1, 0.3, 1.0, 3.0)  # starting values of s: robust standard deviations of the prediction
 _NARROWEST = 0.03  # robust standard deviations: steeper is a step between two neighbouring items
-_WIDEST = 30.0  # standard deviations: wider is a straight line, which is tried by itself
+_WIDEST = 30.0  # standard deviations: wider is a straight line, which is tried separately
 _FARTHEST = 10.0  # ranges of the prediction that m may lie outside it
 _START_ITEMS = 1000  # the starts are ranked on this many items
-_REFINED = 5  # and the best of them refined on all
+_REFINED = 5  # starts refined on all items
 
 
 class LogisticFit(NamedTuple):
     """A least-squares mapping from prediction to quality.
 
-    `plcc` has the sign of the raw PLCC and never lies nearer to zero: the curve rises where the raw PLCC is
-    positive. `rmse` is in the units of the label. `converged` is false where no start that reached the best
-    curve satisfied the optimiser (the numbers are still that curve's) and where nothing can be fitted (NaN).
+    `plcc` has the sign of the raw PLCC and is never nearer to zero: the curve rises if the raw PLCC is
+    positive. `rmse` is in the units of the label. `converged` is false if the optimiser did not converge from
+    any start that reached the best curve (the numbers still belong to that curve), or if nothing can be
+    fitted (NaN).
     """
 
     plcc: float
@@ -47,13 +48,13 @@ class LogisticFit(NamedTuple):
 class _Problem(NamedTuple):
     x: FloatArray  # [n], standardised prediction
     basis: FloatArray  # [n, 1 or 2], orthonormal: the constant, and for five parameters the line
-    rest: FloatArray  # [n], standardised quality less its projection on the basis
+    rest: FloatArray  # [n], standardised quality minus its projection on the basis
 
 
 def fit_logistic(prediction: ArrayLike, quality: ArrayLike, parameters: Parameters = 5) -> LogisticFit:
     """Fit a VQEG logistic with 4 or 5 parameters from `prediction` [n] to `quality` [n].
 
-    NaN and not converged where n does not exceed the parameters, a value is not finite or a side is constant.
+    NaN and not converged where n is not larger than the number of parameters, a value is not finite or a side is constant.
     """
     x, y = np.asarray(prediction, dtype=float), np.asarray(quality, dtype=float)
     finite = np.isfinite(x).all() and np.isfinite(y).all()
@@ -105,7 +106,7 @@ def _problem(x: FloatArray, target: FloatArray, parameters: Parameters) -> _Prob
 
 
 def _best_curve(problem: _Problem, raw: float) -> tuple[FloatArray, bool, FloatArray | None]:
-    """Residual [n] of the best logistic that runs in the direction of `raw`; whether that run converged; its (m, log s)."""
+    """Residual [n] of the best logistic with the direction of `raw`; whether its fit converged; its (m, log s)."""
     spread = _robust_spread(problem.x)
     reach = _FARTHEST * np.ptp(problem.x)
     box = [
@@ -113,16 +114,16 @@ def _best_curve(problem: _Problem, raw: float) -> tuple[FloatArray, bool, FloatA
         (np.log(_NARROWEST * spread), np.log(_WIDEST)),
     ]
     options = {"maxiter": 500, "ftol": 1e-12, "gtol": 1e-7}
-    runs = [
+    fits = [
         minimize(_loss, start, args=(problem,), jac=True, method="L-BFGS-B", bounds=box, options=options)
         for start in _starts(problem, spread, raw)
     ]
-    candidates = [(run, *_residual(run.x, problem)) for run in runs]
-    right_way = [c for c in candidates if not _is_backwards(c[2], raw, problem)]
-    if not right_way:
-        return problem.rest, any(run.success for run in runs), None
-    best, residual, _ = min(right_way, key=lambda c: float(c[0].fun))
-    agreed = any(c[0].success and c[0].fun <= best.fun + 1e-9 for c in right_way)
+    candidates = [(fit, *_residual(fit.x, problem)) for fit in fits]
+    forwards = [c for c in candidates if not _is_backwards(c[2], raw, problem)]
+    if not forwards:
+        return problem.rest, any(fit.success for fit in fits), None
+    best, residual, _ = min(forwards, key=lambda c: float(c[0].fun))
+    agreed = any(c[0].success and c[0].fun <= best.fun + 1e-9 for c in forwards)
     return residual, agreed, best.x
 
 
@@ -153,12 +154,12 @@ def _start_loss(start: FloatArray, sample: _Problem, raw: float) -> float:
 
 
 def _is_backwards(weight: float, raw: float, problem: _Problem) -> bool:
-    """Whether a logistic alone runs against the raw correlation; beside a line it may bend either way."""
+    """Whether a logistic without a line goes against the raw correlation; with a line it may bend either way."""
     return problem.basis.shape[1] == 1 and weight * raw < 0
 
 
 def _curve(theta: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """u = (x − m) / s and its logistic up to a constant: the side that keeps its digits where m is far."""
+    """u = (x − m) / s and its logistic up to a constant: computed on the side that keeps its precision where m is far."""
     u = (x - theta[0]) * np.exp(-theta[1])
     side = 1.0 if theta[0] > 0 else -1.0
     return u, side * expit(side * u)

@@ -25,7 +25,7 @@ def paired_difference(
     """Interval and two-sided p of each column's difference from column `control`: lower, upper, p, each [k].
 
     `samples` [resamples, k]: a statistic of all columns in the same resamples, from `bootstrap_srcc` or
-    `bootstrap_within`. p is twice the share of differences on the far side of zero, the sample itself counted
+    `bootstrap_within`. p is twice the share of differences on the other side of zero, the sample itself counted
     (Davison and Hinkley 1997, section 4.4), so never below 2 / (resamples + 1).
     """
     difference = samples - samples[:, [control]]
@@ -37,9 +37,9 @@ def paired_difference(
 
 
 def holm(p: ArrayLike) -> FloatArray:
-    """Holm's step-down adjustment of the p-values of one family; NaN stays NaN and counts for nothing.
+    """Holm's step-down adjustment of the p-values of one family; NaN stays NaN and is not counted.
 
-    The i-th smallest of m is multiplied by m − i + 1 and is no smaller than the one before it, and at most 1: Holm (1979).
+    The i-th smallest of m is multiplied by m − i + 1, then raised to the one before it if smaller, and is at most 1: Holm (1979).
     """
     values = np.asarray(p, dtype=float)
     adjusted = np.full(values.shape, np.nan)
@@ -66,9 +66,9 @@ def difference_table(
     """Every other column of `wide` against column `control`; a family of tests that Holm corrects together.
 
     `wide` [n, k]: oriented predictions (`wide_scores`), `quality` and `refs` [n]. Both columns of a
-    comparison are measured on the pairs that both have. Index: the columns of `wide` but the control.
-    Columns: n, value, control, difference, lower, upper, p_bootstrap, p_bootstrap_holm, significant (that
-    Holm p is below `alpha`). Raises InputError for an unknown column or argument, and if `n_resamples` is too small to reach
+    comparison are measured on the pairs that both have. Index: the columns of `wide` without the control.
+    Columns: n, value, control, difference, lower, upper, p_bootstrap, p_bootstrap_holm, significant
+    (p_bootstrap_holm is below `alpha`). Raises InputError for an unknown column or argument, and if `n_resamples` is too small to reach
     `alpha` after Holm.
     """
     _check(wide, control, statistic, resample, n_resamples, alpha)
@@ -93,7 +93,7 @@ def difference_table(
 
 
 def least_resamples(comparisons: int, alpha: float = 0.05) -> int:
-    """How many resamples it takes that a p-value can be below `alpha` after Holm over so many comparisons."""
+    """How many resamples are needed for a p-value below `alpha` to be possible after Holm over `comparisons` comparisons."""
     return int(2 * comparisons / alpha)
 
 
@@ -125,16 +125,16 @@ def _with_holm(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
 def _check(
     wide: pd.DataFrame, control: Hashable, statistic: str, resample: str, n_resamples: int, alpha: float
 ) -> None:
-    if control not in list(wide.columns):  # a list: a MultiIndex also "contains" the beginning of a key
+    if control not in list(wide.columns):  # a list, since a MultiIndex also "contains" the beginning of a key
         names = [str(name) for name in wide.columns]
-        raise InputError(f"control {control!r} is no column: {near(str(control), names)}")
+        raise InputError(f"control {control!r} is not a column: {near(str(control), names)}")
     if statistic not in ("srcc", "srcc_within"):
         raise InputError(f"statistic={statistic!r}: {near(statistic, ('srcc', 'srcc_within'))}")
     if resample not in ("ref", "image"):
         raise InputError(f"resample={resample!r}: {near(resample, ('ref', 'image'))}")
     if resample == "image" and statistic == "srcc_within":
         raise InputError(
-            "the within-reference SRCC is a mean over references: resample='ref' is its bootstrap."
+            "the within-reference SRCC is a mean over references: use resample='ref' for its bootstrap."
         )
     comparisons = wide.shape[1] - 1
     if n_resamples < least_resamples(comparisons, alpha):

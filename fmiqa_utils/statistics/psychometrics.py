@@ -18,13 +18,13 @@ def krasula(
 ) -> pd.DataFrame:
     """Does a predictor tell which images differ in quality, and which is better? A row per column.
 
-    `values` [n, k] (or [n]): oriented predictions, `quality` [n]: mean opinions, `standard_error` [n]: of
-    those means, that is the spread of the votes over √votes. Two images differ where Φ(|Δquality| / √(se² +
+    `values` [n, k] (or [n]): oriented predictions, `quality` [n]: mean opinions, `standard_error` [n] of
+    these means, that is the spread of the votes / √votes. Two images differ where Φ(|Δquality| / √(se² +
     se²)) > `confidence`. With `refs` [n] only images of one reference are compared; without, all pairs:
     n²/2 of them are held in memory. Columns: n_pairs, n_different; auc_different: area under the ROC of
     |Δprediction| for different against similar; auc_better: of Δprediction for better against worse among
     the different, each pair in both orders; correct: share of the different pairs that the prediction
-    orders rightly, a tie being wrong. NaN where a class is empty. Pairs with a NaN prediction are left out.
+    orders correctly, a tie counts as wrong. NaN where a class is empty. Pairs with a NaN prediction are left out.
     Krasula, Fliegel, Le Callet and Klíma (QoMEX 2016).
     """
     matrix = np.asarray(values, dtype=float)
@@ -33,7 +33,7 @@ def krasula(
         raise InputError("standard_error must be known and not negative for every image.")
     first, second = _pairs(np.zeros(len(target)) if refs is None else np.asarray(refs))
     gap = target[first] - target[second]
-    with np.errstate(divide="ignore", invalid="ignore"):  # two errors of zero: any gap at all is a difference
+    with np.errstate(divide="ignore", invalid="ignore"):  # if both errors are zero, any gap is a difference
         z = np.abs(gap) / np.hypot(error[first], error[second])
     different = np.where(gap == 0, False, norm.cdf(z) > confidence)
     columns = matrix.reshape(len(matrix), -1).T
@@ -67,7 +67,7 @@ def _auc(positive: FloatArray, negative: FloatArray) -> float:
     """Probability that a positive lies above a negative, ties counting half."""
     if not (len(positive) and len(negative)):
         return np.nan
-    # Sorted queries too: fifteen times faster than ranking all.
+    # With the queries sorted too, fifteen times faster than ranking all values.
     high, low = (
         np.sort(positive),
         np.sort(negative),
@@ -80,7 +80,7 @@ def two_afc(distance_p0: ArrayLike, distance_p1: ArrayLike, judge: ArrayLike) ->
     """Agreement with people in two-alternative forced choice, in [0, 1]: BAPPS's 2AFC score.
 
     `distance_p0`, `distance_p1` [n] of the two patches from the reference, `judge` [n]: share of people who
-    found p1 closer. A triplet gives the share of people who chose as the distance does, ½ where the
+    found p1 closer. A triplet counts the share of people who chose as the distance does, ½ where the
     distances are equal. Triplets with a NaN distance are left out. Zhang et al. (2018), section 3.
     """
     d0, d1, p1 = (np.asarray(values, dtype=float) for values in (distance_p0, distance_p1, judge))
@@ -98,7 +98,7 @@ def two_afc_human(judge: ArrayLike) -> float:
 def jnd_map(distance: ArrayLike, same: ArrayLike) -> float:
     """Average precision of a small distance for "people saw no difference", in [0, 1]: BAPPS's JND score.
 
-    `distance` [n] of two patches, `same` [n]: share of people who took them for the same, which counts as
+    `distance` [n] of two patches, `same` [n]: share of people who saw them as the same, which counts as
     that share of a hit. Precision is interpolated as in PASCAL VOC 2010 (the best at this recall or
     beyond); pairs at the same distance enter together. Pairs with a NaN distance are left out; NaN if
     nobody ever saw the same. Zhang et al. (2018), section 3.
@@ -107,8 +107,8 @@ def jnd_map(distance: ArrayLike, same: ArrayLike) -> float:
     d, hits = d[~np.isnan(d)], hits[~np.isnan(d)]
     order = np.argsort(d, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(d[order]) != 0, True)[: len(d)])
-    found = np.cumsum(hits[order])[ends]
-    if not len(d) or found[-1] == 0:
+    hits_so_far = np.cumsum(hits[order])[ends]
+    if not len(d) or hits_so_far[-1] == 0:
         return np.nan
-    precision = np.maximum.accumulate((found / (ends + 1))[::-1])[::-1]
-    return float(np.sum(np.diff(found / found[-1], prepend=0) * precision))
+    precision = np.maximum.accumulate((hits_so_far / (ends + 1))[::-1])[::-1]
+    return float(np.sum(np.diff(hits_so_far / hits_so_far[-1], prepend=0) * precision))

@@ -11,7 +11,7 @@ from fmiqa_utils.statistics.correlation import wide_scores
 from fmiqa_utils.statistics.paired_tests import difference_table, least_resamples
 
 KEY = [*GROUP, "feature", "distance", "variant"]
-DRAWN = ["series", *GROUP, "model", "feature"]  # what a figure needs to know of a row
+DRAWN = ["series", *GROUP, "model", "feature"]  # what a figure needs to know about a row
 
 
 def is_moved(run: Run) -> bool:
@@ -35,7 +35,7 @@ def moved_pairs(run: Run) -> pd.DataFrame:
 
 
 def _moved_scores(run: Run) -> pd.DataFrame:
-    """The scores of those series (and of the baselines) that have unmoved and moved images."""
+    """The scores of the series, and of the baselines, that have both unmoved and moved images."""
     transforms = run.scores.groupby(GROUP, observed=True)["transform"].agg(set)
     moved = {key for key, names in transforms.items() if "none" in names and len(names) > 1}
     if len(moved) in (0, len(transforms)):
@@ -44,9 +44,9 @@ def _moved_scores(run: Run) -> pd.DataFrame:
 
 
 def main_measures(run: Run, distance: str = "cos", variant: str = "published") -> pd.DataFrame:
-    """The rows of `run` that a robustness chapter compares, with columns `series` and `model` that name them.
+    """The rows of `run` that the robustness notebook compares, with columns `series` and `model` that name them.
 
-    They are the joint distance and the embedding's cosine of every backbone, weights and normalization with moved images, and the image
+    These are the joint distance and the embedding's cosine of every backbone, weights and normalization with moved images, and the
     baselines. Raises InputError where no backbone has this joint distance.
     """
     s = _moved_scores(run)
@@ -75,8 +75,8 @@ def robustness_table(
     """SRCC of every series under every transform, and its difference to the unmoved one on the same pairs and resamples.
 
     Columns: `DRAWN`, transform, kind, amount (% or degrees), n, srcc, unmoved, difference, lower, upper (95 %, bootstrap over references)
-    and significant (after Holm over the transforms of one series, to whose needs `n_resamples` is raised). Raises InputError for a run
-    without transforms.
+    and significant (after Holm over the transforms of one series; `n_resamples` is raised if Holm needs more). Raises InputError for a
+    run without transforms.
     """
     pairs = moved_pairs(run)
     measures = main_measures(run, distance, variant)
@@ -99,9 +99,9 @@ def robustness_table(
 
 
 def relative_change(run: Run, distance: str = "cos", variant: str = "published") -> pd.DataFrame:
-    """Every pair's value under a transform over its unmoved value: `DRAWN`, pair_id, transform, kind, amount, ratio.
+    """Every pair's value under a transform, divided by its unmoved value: `DRAWN`, pair_id, transform, kind, amount, ratio.
 
-    Distances only: a baseline such as PSNR is no ratio scale. Pairs whose unmoved distance is 0 or that failed have NaN.
+    Distances only: ratios of a baseline such as PSNR mean nothing. Pairs that failed or have an unmoved distance of 0 have NaN.
     """
     pairs = moved_pairs(run)
     rows = main_measures(run, distance, variant)

@@ -1,4 +1,4 @@
-"""Agreement within references: each reference's own SRCC, free of differences between contents."""
+"""Agreement within references: the SRCC of each reference by itself, free of differences between contents."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,7 +31,7 @@ def mean_over_refs(within: FloatArray) -> tuple[FloatArray, FloatArray]:
 def bootstrap_within(within: FloatArray, n_resamples: int = 1000, seed: int = 0) -> FloatArray:
     """Mean within-reference SRCC [n_resamples, k] when references are drawn with replacement.
 
-    The resamples are those of `bootstrap_srcc` over the same references with the same seed.
+    `bootstrap_srcc` over the same references with the same seed draws the same resamples.
     """
     weights = resample_weights(len(within), n_resamples, seed).T.astype(float)
     defined = np.isfinite(within)

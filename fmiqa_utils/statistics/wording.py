@@ -8,7 +8,7 @@ from fmiqa_utils.distances.table import measure_name
 from fmiqa_utils.scores.names import GROUP
 from fmiqa_utils.scores.runs import Run, short_name
 
-FEW_REFERENCES, FEW_PAIRS = 5, 20  # below either, an interval means little
+FEW_REFERENCES, FEW_PAIRS = 5, 20  # with fewer of either, an interval means little
 
 
 def count(n: int, noun: str) -> str:
@@ -29,7 +29,7 @@ def distance_name(distance: str) -> str:
 
 
 def form(row: pd.Series) -> str:
-    """ "JSD", "corrected JSD": a row's distance; the published form goes without a word."""
+    """ "JSD", "corrected JSD": a row's distance; the published form is not named."""
     name = distance_name(row["distance"])
     return f"corrected {name}" if row["variant"] == "corrected" else name
 
@@ -50,7 +50,7 @@ def series(row: pd.Series, run: Run) -> str:
 
 
 def same_series(table: pd.DataFrame, row: pd.Series) -> pd.Series:
-    """Which rows are of the series of `row`: same backbone, weights and normalization."""
+    """Which rows belong to the series of `row`: same backbone, weights and normalization."""
     return (table[GROUP].astype(str) == row[GROUP].astype(str)).all(axis=1)
 
 

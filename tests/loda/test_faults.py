@@ -168,7 +168,7 @@ def test_a_damaged_record_of_a_run_is_one_sentence(table: pd.DataFrame, copied: 
     for content in (b"", b"{", b"[1]", b"\xff"):
         (copied / "run.json").write_bytes(content)
         with pytest.raises(
-            InputError, match=r"run\.json is damaged, so nobody knows whose run this is: delete"
+            InputError, match=r"run\.json is damaged, so it is unknown which run this is: delete"
         ):
             train(table, SMALL, folder=copied, **HOW)
 
@@ -192,14 +192,14 @@ def poisoned(checkpoint: dict, value: object) -> dict:
     [
         (lambda c: poisoned(c, lambda v: v * torch.nan), "head.weight holds values that are not finite"),
         (lambda c: poisoned(c, lambda v: v / 0), "head.weight holds values that are not finite"),
-        (lambda c: poisoned(c, lambda v: v.to(torch.int8)), "head.weight is no tensor of floating-point"),
-        (lambda c: poisoned(c, lambda v: v > 0), "head.weight is no tensor of floating-point"),
-        (lambda c: poisoned(c, lambda v: v.to_sparse()), "head.weight is no tensor of floating-point"),
-        (lambda c: poisoned(c, "text"), "head.weight is no tensor of floating-point"),
-        (lambda c: {**c, "learner": {0: torch.zeros(1)}}, "learner is not tensors by name"),
-        (lambda c: {**c, "learner": [1]}, "learner is not tensors by name"),
-        (lambda c: {**c, "fmiqa": "no"}, "is damaged: what it says of its vit is no str"),
-        (lambda c: {**c, "fmiqa": {"inject": "yes"}}, "is damaged: what it says of its inject is no bool"),
+        (lambda c: poisoned(c, lambda v: v.to(torch.int8)), "head.weight is not a tensor of floating-point"),
+        (lambda c: poisoned(c, lambda v: v > 0), "head.weight is not a tensor of floating-point"),
+        (lambda c: poisoned(c, lambda v: v.to_sparse()), "head.weight is not a tensor of floating-point"),
+        (lambda c: poisoned(c, "text"), "head.weight is not a tensor of floating-point"),
+        (lambda c: {**c, "learner": {0: torch.zeros(1)}}, "part learner does not map names to tensors"),
+        (lambda c: {**c, "learner": [1]}, "part learner does not map names to tensors"),
+        (lambda c: {**c, "fmiqa": "no"}, "is damaged: its entry vit is not of type str"),
+        (lambda c: {**c, "fmiqa": {"inject": "yes"}}, "is damaged: its entry inject is not of type bool"),
     ],
 )
 def test_a_checkpoint_that_cannot_predict_is_refused(
@@ -426,7 +426,7 @@ def test_labels_and_parts_that_teach_nothing_are_refused(
     lone = table.drop(index=table.index[table["ref"] == "r0.png"][1:]).reset_index(drop=True)
     parts = {"train": ["r0.png"], "validation": ["r1.png"], "test": ["r2.png", "r3.png", "r4.png"]}
     (tmp_path / "splits.json").write_text(json.dumps({"splits": [parts]}))
-    with pytest.raises(InputError, match=r"split 0 has 1 image\(s\) to train on: .* raise --crops"):
+    with pytest.raises(InputError, match=r"split 0 has 1 image\(s\) to train on, .* raise --crops"):
         train(lone, ONE, split_file=tmp_path / "splits.json", **HOW)
     with pytest.raises(InputError, match="there are splits 0 … 0"):
         train(lone, ONE, splits=[1], split_file=tmp_path / "splits.json", **HOW)

@@ -127,7 +127,7 @@ def test_attention_weights_are_those_of_the_attention(small: LoDa) -> None:
 
 def test_models_that_do_not_fit_are_named() -> None:
     for wrong, said in (
-        ({"vit": "resnet18"}, "no plain ViT"),
+        ({"vit": "resnet18"}, "is not a plain ViT"),
         ({"vit": "vit_tinny"}, "timm has no model"),
         ({"bn": "moving"}, "is unknown"),
     ):

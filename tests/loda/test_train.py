@@ -60,7 +60,7 @@ def test_a_split_that_shares_references_is_refused(table: pd.DataFrame, tmp_path
     with pytest.raises(InputError, match=r"split 3 of splits\.json has .* in both train and test"):
         read_splits(path, table)
     path.write_text("[]")
-    with pytest.raises(InputError, match="is no split file"):
+    with pytest.raises(InputError, match="is not a split file"):
         read_splits(path, table)
 
 
@@ -139,7 +139,8 @@ def test_training_ends_with_a_checkpoint_that_predicts(table: pd.DataFrame, tmp_
     size = (split / "best.ckpt").stat().st_size
     assert size < 20e6  # what was trained and its optimizer, not the frozen models
     with pytest.raises(
-        InputError, match="not of LoDa with vit_small_patch16_224: its vit is vit_tiny_patch16_224"
+        InputError,
+        match="not of LoDa with vit_small_patch16_224: the checkpoint records vit vit_tiny_patch16_224",
     ):
         load_checkpoint(split / "best.ckpt", vit="vit_small_patch16_224")
 

@@ -174,7 +174,7 @@ def test_what_cannot_be_compared() -> None:
         compare_with_ours(published(), scores, strangers)
     with pytest.raises(InputError, match="no whole-model value"):
         compare_with_ours(published(), scores[scores["variant"] == "corrected"], pairs)
-    with pytest.raises(InputError, match="no column that one of the published methods"):
+    with pytest.raises(InputError, match="no column that a published method"):
         compare_with_ours(published(), scores.assign(backbone="timm:resnet50"), pairs)
     renamed = scores.assign(dataset="csv:tid")
     comparison = compare_with_ours(published(), renamed, pairs.assign(dataset="csv:tid"), dataset="tid2013")

@@ -12,7 +12,7 @@ from fmiqa_utils.published.captions import (
     robustness_dots_caption,
     srcc_dots_caption,
 )
-from fmiqa_utils.published.figures import MOVES, main_methods, within_ranks
+from fmiqa_utils.published.figures import SHOWN_TRANSFORMS, main_methods, within_ranks
 from fmiqa_utils.published.results import moved_table, published_table
 
 TABLE = published_table()
@@ -33,7 +33,7 @@ def test_captions_are_computed() -> None:
     assert "200 references" in text
     assert "DINOv1 ViT-B/16, SWD on LIVE R2 (0.654, 0.895)" in fitted_dumbbells_caption(TABLE)
     loss = moved_table(TABLE).set_index(["dataset", "method"]).loc[("tid2013", "psnr")]
-    change = loss[list(MOVES)].min() - loss["none"]
+    change = loss[list(SHOWN_TRANSFORMS)].min() - loss["none"]
     assert f"PSNR most ({change:+.3f})" in robustness_dots_caption(TABLE)
     assert "PIPAL" not in robustness_dots_caption(TABLE)
 

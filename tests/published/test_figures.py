@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.style import COLUMN, FULL, family_colour, use_style
 from fmiqa_utils.published.figures import (
-    MOVES,
+    SHOWN_TRANSFORMS,
     difference_samples,
     fitted_dumbbells,
     main_methods,
@@ -136,7 +136,7 @@ def test_robustness_dots() -> None:
     figure = robustness_dots(TABLE)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["LIVE R2", "TID2013"]
     tid = figure.axes[1]
-    for transform, (_, label) in MOVES.items():
+    for transform, (_, label) in SHOWN_TRANSFORMS.items():
         moved = dots(tid, label)
         assert moved["DINOv1 ViT-B/16, cosine"][0] == value("tid2013", "dinov1_cos", "srcc", transform)
         assert moved["PSNR"][0] == value("tid2013", "psnr", "srcc", transform)

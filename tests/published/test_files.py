@@ -68,7 +68,7 @@ def test_every_other_file_is_named_with_its_reason(folder: Path) -> None:
         "mad": "predictions that are not finite numbers: 1",
         "other_labels": "rows with a name or label that the dataset's other files do not have: 6",
         "twice": "repeated rows: 1",
-        "levels": "no per-image results of a method: its columns are type, level",
+        "levels": "no per-image results of a method: the columns are type, level",
     }
     assert problems.loc["dists", ["dataset", "file", "n", "expected"]].tolist() == [
         "tid2013",
@@ -170,7 +170,7 @@ def test_the_released_list_of_live_gets_its_folders_back(tmp_path: Path) -> None
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder and no"):
+    with pytest.raises(InputError, match="is neither a folder nor"):
         read_published(tmp_path / "absent")
     with pytest.raises(InputError, match=r"holds no \.csv or \.parquet"):
         read_published(tmp_path)

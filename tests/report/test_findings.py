@@ -73,7 +73,7 @@ def test_few_pairs_have_no_interval_and_no_bold() -> None:
     )
     assert "**" not in text
     assert "[" not in text
-    assert "The block was chosen on these same images, which flatters it." in text
+    assert "The block was chosen on these same images, so it looks better than it is." in text
     assert "nan" not in text
 
 

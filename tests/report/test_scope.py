@@ -65,7 +65,7 @@ def test_enlarged_images_are_counted(tmp_path: Path) -> None:
         manifests=[run.manifests[0] | {"settings": settings}],
     )
     assert extraction(moved).endswith(
-        "Look at these first: 5 pairs under 224 px, whose images were enlarged (resize)."
+        "Look at these first: 5 pairs with images under 224 px, which were enlarged (resize)."
     )
 
 

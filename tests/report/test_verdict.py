@@ -157,7 +157,7 @@ def test_a_run_without_psnr_says_so() -> None:
     del columns["image", "psnr", "published"]
     run = planted(columns, labels=LABELS, refs=REFS)
     text = verdict(run, verdict_table(run, n_resamples=N))
-    assert "Not compared, because the run has no value of it: PSNR." in text
+    assert "Not compared, because the run has no values: PSNR." in text
     assert "than the embedding and SSIM" in text or "than SSIM and the embedding" in text
 
 

@@ -90,5 +90,5 @@ def test_a_lead_by_chance_shrinks_on_references_that_did_not_choose() -> None:
 
 
 def test_a_distance_that_was_not_extracted_is_named() -> None:
-    with pytest.raises(InputError, match=r"has no skld in the published form; it has \[\('cos'"):
+    with pytest.raises(InputError, match=r"has no skld in the published form; it has cos \(corrected\), cos"):
         layer_choice(a_run(PERFECT), "skld")

@@ -185,7 +185,7 @@ def test_bad_arguments_name_the_way_out() -> None:
         correlation_table(scores, pairs, resample="refs")
     with pytest.raises(InputError, match="one dataset at a time"):
         wide_scores(scores, pd.concat([pairs, pairs_table(QUALITY, "other")]))
-    with pytest.raises(InputError, match="'p0' stands twice"):
+    with pytest.raises(InputError, match="'p0' occurs twice"):
         correlation_table(scores, pd.concat([pairs, pairs]))
 
 

@@ -18,12 +18,12 @@ const sortBy = (table, header, i) => {
   rows.sort((a, b) => (isWord(a) !== isWord(b) ? isWord(a) - isWord(b) : (up ? 1 : -1) * compare(cellValue(a, i), cellValue(b, i))));
   rows.forEach((row) => body.appendChild(row));
 };
-// a spreadsheet would run a cell that begins like a formula; a number is none
-const isNumber = (text) => /^[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text); // all of it: +1+cmd begins like one
+// a spreadsheet would run a cell that begins like a formula; a number is safe
+const isNumber = (text) => /^[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text); // the whole text must be a number: +1+cmd only begins like one
 const cellText = (text) => (/^[=+\-@\t\r]/.test(text) && !isNumber(text) ? "'" + text : text).replaceAll('"', '""');
 const toCsv = (table) =>
   [...table.rows].map((r) => [...r.cells].map((c) => `"${cellText(c.textContent.trim())}"`).join(",")).join("\n");
-const SHORT = 12, FOLD = 16; // rows that a folded table shows, rows that are not worth folding
+const SHORT = 12, FOLD = 16; // rows that a folded table shows; tables up to FOLD rows are not folded
 const action = (text, act) => {
   const button = document.createElement("button");
   button.type = "button";
