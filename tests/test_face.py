@@ -69,7 +69,9 @@ def test_every_public_name_has_an_example_that_runs(name: str, run: Run) -> None
     module = inspect.getmodule(thing)
     assert isinstance(module, ModuleType)
     found = doctest.DocTestFinder(recurse=False).find(thing, name, module, extraglobs={"load_run": load_run})
-    assert sum(len(test.examples) for test in found) > 0, f"{name} has no example"
+    assert sum(len(test.examples) for test in found) > 0, (
+        f"{name} has no example: {thing!r} of {module.__name__}"
+    )
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for test in found:
         runner.run(test)
