@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 # Before anything reads them: the hub is not asked, and what a user has downloaded is not seen.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "fmiqa-tests-no-hub")
+
+from shared_run import IMAGES, SCORES, make_run
 
 from fmiqa_utils.backbones.load import Backbone, load_backbone
 from fmiqa_utils.extraction.scorer import Scorer, Settings
@@ -34,6 +37,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the shared run's images and scores (`shared_run`): made by the first process that asks, only read after that.
+
+    Its name has spaces and a letter that is not ASCII.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "Bilder für alle"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "made").exists():
+            (folder / IMAGES).mkdir(parents=True)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("FMIQA_SCORES", str(folder / SCORES))
+                make_run(folder / IMAGES)
+            (folder / "made").touch()
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""One small run that has everything a real one may have; the caller sets FMIQA_SCORES before making it."""
+"""One small run that has everything a real one may have, made once for all processes of pytest (`everything` of conftest)."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from fmiqa_utils.scores.run_names import run_parts
 from fmiqa_utils.scores.runs import save_run
 
 NAME = "everything"
+IMAGES, SCORES = "own images", "scores"  # in the folder that `everything` returns
 MODELS = ("timm:vit_tiny_patch16_224", "timm:resnet10t")  # twelve blocks, and five maps
 NORMALIZE = ("none", "model")
 TRANSFORMS = ("none", "tra-1", "sca-1", "rot-1")

@@ -14,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 from safetensors.torch import save_file
-from shared_run import KINDS, LEVELS, MODELS, NAME, NORMALIZE, SIZES, TRANSFORMS, UNREADABLE, make_run
+from shared_run import IMAGES, KINDS, LEVELS, MODELS, NAME, NORMALIZE, SCORES, SIZES, TRANSFORMS, UNREADABLE
 
 from fmiqa_utils.backbones import catalogue
 from fmiqa_utils.backbones.load import load_backbone
@@ -57,19 +57,18 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The shared run, in folders whose names have a space and a letter that is not ASCII."""
-    root = tmp_path_factory.mktemp("everything") / "Bilder für alle"
-    images, results = root / "own images", root / "results"
-    for folder in (images, results):
-        folder.mkdir(parents=True)
+def place(tmp_path_factory: pytest.TempPathFactory, everything: Path) -> Iterator[Place]:
+    """A copy of the shared run's scores, in folders whose names have spaces and a letter that is not ASCII; the images where they are."""
+    root = tmp_path_factory.mktemp("notebooks") / "Bilder für alle"
+    results = root / "results"
+    results.mkdir(parents=True)
+    shutil.copytree(everything / SCORES, root / "scores")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SCORES", "FIGURES", "REPORTS", "DATA"):
             patch.setenv(f"FMIQA_{name}", str(root / name.lower()))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        make_run(images)
         write_results(results)
-        yield Place(root, images / "pairs.csv", results)
+        yield Place(root, everything / IMAGES / "pairs.csv", results)
 
 
 def write_results(folder: Path) -> None:
@@ -434,7 +433,11 @@ def offline(monkeypatch: pytest.MonkeyPatch, small: dict[str, Any]) -> None:
     create = pyiqa.create_metric
     monkeypatch.setattr(pyiqa, "create_metric", create_metric)
     monkeypatch.setattr("fmiqa_utils.backbones.hub.hub_has", lambda _: False)
-    monkeypatch.setattr("fmiqa_utils.demo.build.build_demo", lambda **_: small["demo"])
+    for place in (
+        "fmiqa_utils.build_demo",
+        "fmiqa_utils.demo.build.build_demo",
+    ):  # the face keeps what it was asked for
+        monkeypatch.setattr(place, lambda **_: small["demo"])
 
 
 @pytest.mark.slow

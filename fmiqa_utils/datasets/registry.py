@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fmiqa_utils.datasets.folder import Folder
 
+PAIR_LAYOUTS, OTHER_LAYOUTS = "fmiqa_utils.datasets.layouts", "fmiqa_utils.datasets.image_layouts"
 MIN_SIDE = 224  # px, the window of the backbones
 DIRECTIONS = {"higher": "mos", "lower": "dmos"}  # which labels of a CSV are better: their label_kind
 OWN_TABLE = "csv:"  # before the path of a user's own table
@@ -25,7 +26,7 @@ class Dataset:
     name: str
     title: str
     kind: Literal["pairs", "images", "2afc", "jnd"]
-    reader: str  # name of the function in `datasets.layouts` that reads its folder
+    reader: str  # the function that reads its folder: in `datasets.layouts` for pairs, else in `datasets.image_layouts`
     markers: tuple[str, ...]  # its root holds one of these files or folders
     folders: tuple[str, ...]  # accepted names of its folder; letter case, spaces, - and _ do not count
     rows: int | None  # exact number of labelled rows, None where it is not fixed
@@ -42,7 +43,8 @@ class Dataset:
 
     def read(self, folder: "Folder", labels: str | None) -> "pd.DataFrame":
         """The authors' label file as a table; `labels` is one of `choices`, None for the first."""
-        read = getattr(import_module("fmiqa_utils.datasets.layouts"), self.reader)
+        module = PAIR_LAYOUTS if self.kind == "pairs" else OTHER_LAYOUTS
+        read = getattr(import_module(module), self.reader)
         table: pd.DataFrame = read(folder, labels) if self.choices else read(folder)
         return table
 

@@ -11,6 +11,7 @@ from fmiqa_utils.backbones.load import Backbone, load_backbone
 from fmiqa_utils.backbones.windows import window_boxes
 from fmiqa_utils.console import UNTRAINED_NOTE
 from fmiqa_utils.distances.forms import channel_maps, distances, embedding_cos
+from fmiqa_utils.distances.table import map_kind
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.summary import as_html, as_text
 
@@ -20,7 +21,7 @@ RANGE_SLACK = 1e-4  # resizing and quantisation may leave [0, 1] by this much
 class FeatureDistance(nn.Module):
     """Distance between the features of two batches: `metric(dist, ref)`, [B, 3, H, W] in [0, 1] → [B], higher is worse.
 
-    backbone, weights, normalize, precision: as `load_backbone`; distance: l2, cos, skld, jsd, wsd, swd or embedding_cos;
+    backbone, weights, normalize, precision: as `load_backbone`; distance: one of `fmiqa distances`, or embedding_cos;
     variant: published or corrected; layers: block indices to use, all by default. Images larger than 224 px are the
     mean over sliding windows.
     Differentiable in both arguments; the backbone is frozen. Raises InputError for a wrong range, shape, dtype or device, and for
@@ -90,7 +91,7 @@ class FeatureDistance(nn.Module):
 
     def layer_maps(self, dist: Tensor, ref: Tensor) -> Tensor:
         """`map` for every chosen layer by itself: [B, L, H, W]."""
-        kind = "l2" if self.distance == "l2" else "cos"
+        kind = map_kind(self.distance)
         return self.maps_by_kind(dist, ref, (kind,))[kind]
 
     @torch.no_grad()

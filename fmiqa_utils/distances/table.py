@@ -24,6 +24,7 @@ class Distance:
     usual: bool = True  # computed unless other distances are named
     # Where the published form is also the corrected one: "never", "tokens" or "always".
     one_form: str = "never"
+    map: str = ""  # "l2" or "cos": the value per position that a map of it shows; "": it has none
     statistical: bool = False  # compares distributions of samples, not values position by position
 
 
@@ -47,6 +48,7 @@ DISTANCES: dict[str, Distance] = {
             help="mean squared difference",
             function="l2_of_layers",
             one_form="always",
+            map="l2",
         ),
         Distance(
             name="cos",
@@ -54,6 +56,7 @@ DISTANCES: dict[str, Distance] = {
             help="1 − cosine similarity",
             function="cos_of_layers",
             one_form="tokens",
+            map="cos",
         ),
         Distance(
             name="skld",
@@ -117,6 +120,11 @@ TITLES["loda"] = "LoDa"
 def measure_name(distance: str) -> str:
     """The name of a distance or baseline in print: "cosine", "MS-SSIM"; an unknown one in capitals."""
     return TITLES.get(distance, distance.upper().replace("_", "-"))
+
+
+def map_kind(distance: str) -> str:
+    """Which map shows where two images differ, "l2" or "cos"; the cosine for a distance without a value per position."""
+    return (DISTANCES[distance].map if distance in DISTANCES else "") or "cos"
 
 
 def orientation(distance: str) -> int:

@@ -16,7 +16,7 @@ from fmiqa_utils.backbones.device import pick_device
 from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.datasets.images import read_rgb
 from fmiqa_utils.distances.metric import FeatureDistance
-from fmiqa_utils.distances.table import measure_name
+from fmiqa_utils.distances.table import DISTANCES, map_kind, measure_name
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.figures.explorer_view import pair_view
 from fmiqa_utils.scores.names import GROUP, Key, key_of, series_names
@@ -178,8 +178,8 @@ class Explorer:
         self, manifest: dict[str, Any], images: tuple[np.ndarray, np.ndarray], distance: str, notes: list[str]
     ) -> np.ndarray | None:
         """[L, H, W] of the pair, from memory if it is there; None, with a note, if the model cannot be loaded."""
-        kind = "l2" if distance == "l2" else "cos"
-        if kind != distance:
+        kind = map_kind(distance)
+        if not DISTANCES[distance].map:
             notes.append(
                 f"{measure_name(distance)} has no value per position: the map shows the cosine distance."
             )

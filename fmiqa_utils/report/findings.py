@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fmiqa_utils.datasets.transforms import TRANSFORMS, parse_transform
-from fmiqa_utils.distances.table import DISTANCES
+from fmiqa_utils.distances.table import DISTANCES, measure_name
 from fmiqa_utils.extraction.choices import SMALL
 from fmiqa_utils.figures.layers import block_rows
 from fmiqa_utils.published.captions import published_finding
@@ -151,13 +151,19 @@ def _kinds_of_distances() -> tuple[list[str], list[str]]:
 
 
 def _statistical(run: Run, joint: pd.DataFrame, small: bool, n_resamples: int) -> str:
-    """The best statistical distance of the best series against the better of l2 and cosine."""
+    """The best statistical distance of the best series against the best of the others, such as l2 and cosine."""
     rows = joint[same_series(joint, joint.iloc[0])]
     ours, theirs = (rows[rows["distance"].isin(names)] for names in _kinds_of_distances())
     if ours.empty or theirs.empty:
         return ""
     first, second = ours.iloc[0], theirs.iloc[0]
-    words = f"The best statistical distance, {form(first)}, and the better of l2 and cosine, {form(second)}, differ by"
+    others = [measure_name(name) for name in DISTANCES if name in set(theirs["distance"])]
+    best = (
+        f"the {'better' if len(others) == 2 else 'best'} of {listed(others)}"
+        if len(others) > 1
+        else "the other"
+    )
+    words = f"The best statistical distance, {form(first)}, and {best}, {form(second)}, differ by"
     if small:
         return f"{words} {first['srcc'] - second['srcc']:+.3f}."
     scores = run.scores[(run.scores["transform"] == "none") & (run.scores["feature"] == "joint")]

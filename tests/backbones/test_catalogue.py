@@ -17,7 +17,13 @@ from fmiqa_utils.backbones.load import DTYPES, backbone_info, normalization
 from fmiqa_utils.datasets.registry import DATASETS, MIN_SIDE
 from fmiqa_utils.datasets.transforms import chosen_transforms
 from fmiqa_utils.distances.baselines import choose_baselines
-from fmiqa_utils.distances.table import USUAL_BASELINES, chosen_baselines, chosen_distances, chosen_variants
+from fmiqa_utils.distances.table import (
+    DISTANCES,
+    USUAL_BASELINES,
+    chosen_baselines,
+    chosen_distances,
+    chosen_variants,
+)
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.engines.choice import refuse_gpus
 from fmiqa_utils.loda.train import PRECISION
@@ -73,7 +79,7 @@ def test_every_word_of_the_vocabulary_has_its_work() -> None:
 
 
 def test_words_become_names() -> None:
-    assert chosen_distances("all") == ("l2", "cos", "skld", "jsd", "wsd", "swd")
+    assert chosen_distances("all") == tuple(DISTANCES)
     assert chosen_distances(" swd, l2 ") == ("swd", "l2")
     assert chosen_variants("both") == chosen_variants("published,corrected") == ("published", "corrected")
     assert chosen_baselines("lpips") == ("psnr", "ssim", "lpips")

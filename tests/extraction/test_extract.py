@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from fmiqa_utils.backbones.load import Backbone
 from fmiqa_utils.cli.main import app
+from fmiqa_utils.distances.table import DISTANCES
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.extract import extract_run, score_pairs
 from fmiqa_utils.extraction.scorer import Scorer, Settings
@@ -143,7 +144,7 @@ def test_score_prints_one_object(table: Path) -> None:
     result = CliRunner().invoke(app, [*words, "--weights", "untrained", "--json", "--device", "cpu"])
     printed = json.loads(result.stdout)
     assert printed["windows"] == 2
-    assert list(printed["score"]) == ["l2", "cos", "skld", "jsd", "wsd", "swd"]
+    assert list(printed["score"]) == list(DISTANCES)
     assert sum(printed["per_layer"]["l2"]) == pytest.approx(printed["score"]["l2"], rel=1e-5)
     assert len(printed["per_layer"]["wsd"]) == 12
 

@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fmiqa_utils.cli.main import app
+from fmiqa_utils.distances.table import DISTANCES
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.sweep import Sweep, estimate, jobs_of, read_sweep, sweep_name, workers_of
 from fmiqa_utils.scores.runs import load_run
@@ -131,7 +132,7 @@ def test_all_and_both_are_words_in_a_yaml_file_too(tmp_path: Path) -> None:
         "datasets: demo\nbackbones: dino_vits16\ndistances: all\nvariants: both\n"
     )
     wanted = Sweep(**read_sweep(tmp_path / "sweep.yaml"))
-    assert wanted.distances == ["l2", "cos", "skld", "jsd", "wsd", "swd"]
+    assert wanted.distances == list(DISTANCES)
     assert wanted.variants == ["published", "corrected"]
 
 

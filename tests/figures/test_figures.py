@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 from shared_run import MODELS as SHARED_MODELS
-from shared_run import UNREADABLE, make_run
+from shared_run import NAME, SCORES, UNREADABLE
 
 from fmiqa_utils import figures
 from fmiqa_utils.errors import InputError
@@ -734,12 +734,10 @@ def test_the_view_of_one_pair_can_be_read() -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    folder = tmp_path_factory.mktemp("everything")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("FMIQA_SCORES", str(folder / "scores"))
-    yield load_run(make_run(folder))
-    patch.undo()
+def shared(everything: Path) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FMIQA_SCORES", str(everything / SCORES))
+        yield load_run(NAME)
 
 
 def test_the_shared_run_has_everything(shared: Run) -> None:
