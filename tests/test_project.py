@@ -15,7 +15,15 @@ import fmiqa_utils
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-INDIRECT = {"jupyterlab", "tensorboard", "openpyxl", "scikit-learn", "fsspec", "torchvision"}  # why: below
+INDIRECT = {
+    "jupyterlab",
+    "tensorboard",
+    "openpyxl",
+    "scikit-image",
+    "scikit-learn",
+    "fsspec",
+    "torchvision",
+}  # why: below
 
 
 def plain(name: str) -> str:

@@ -1,13 +1,13 @@
-"""The classic metrics computed beside the foundation models: PSNR and SSIM always (scikit-image), others through pyiqa."""
+"""The classic metrics computed beside the foundation models: PSNR and SSIM always, others through pyiqa."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from skimage.metrics import structural_similarity
 
+from fmiqa_utils.distances.ssim import Ssim
 from fmiqa_utils.distances.table import THROUGH_PYIQA, USUAL_BASELINES, chosen_baselines, without_pyiqa
 from fmiqa_utils.errors import InputError
 
@@ -28,10 +28,27 @@ def choose_baselines(words: str) -> tuple[str, ...]:
 
 def baseline_values(ref: np.ndarray, dist: np.ndarray, names: Sequence[str] = USUAL_BASELINES) -> np.ndarray:
     """The metrics `names` of uint8 images [H, W, 3]: PSNR in dB over R, G and B together, the others without unit."""
-    built_in: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"psnr": psnr, "ssim": ssim}
-    return np.array(
-        [built_in[n](ref, dist) if n in built_in else _through_pyiqa(n, ref, dist) for n in names]
-    )
+    return Reference(ref, names).values(dist)
+
+
+class Reference:
+    """A reference, uint8 [H, W, 3], with which distorted images are compared: what the metrics need of it is computed once.
+
+    Raises InputError for an image that is too small for SSIM.
+    """
+
+    def __init__(self, image: np.ndarray, names: Sequence[str] = USUAL_BASELINES) -> None:
+        self.image, self.names = image, names
+        self._ssim = Ssim(image) if "ssim" in names else None
+
+    def values(self, dist: np.ndarray) -> np.ndarray:
+        """The metrics of `dist`, uint8 [H, W, 3], in the order of `names`."""
+        return np.array([self._value(name, dist) for name in self.names])
+
+    def _value(self, name: str, dist: np.ndarray) -> float:
+        if name == "ssim" and self._ssim is not None:
+            return self._ssim.of(dist)
+        return psnr(self.image, dist) if name == "psnr" else _through_pyiqa(name, self.image, dist)
 
 
 def psnr(ref: np.ndarray, dist: np.ndarray) -> float:
@@ -42,12 +59,7 @@ def psnr(ref: np.ndarray, dist: np.ndarray) -> float:
 
 def ssim(ref: np.ndarray, dist: np.ndarray) -> float:
     """SSIM of the luma with the Gaussian window (σ 1.5) of Wang et al., 2004; in [−1, 1]."""
-    luma = [np.asarray(i, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) for i in (ref, dist)]
-    return float(
-        structural_similarity(
-            *luma, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
-    )
+    return Ssim(ref).of(dist)
 
 
 def _through_pyiqa(name: str, ref: np.ndarray, dist: np.ndarray) -> float:

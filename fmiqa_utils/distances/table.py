@@ -36,7 +36,7 @@ class Baseline:
     title: str
     help: str
     higher_is_better: bool = True
-    library: str = "pyiqa"  # "scikit-image" (always there) or "pyiqa" (the extra `baselines`)
+    library: str = "pyiqa"  # "fmiqa" (always there) or "pyiqa" (the extra `baselines`)
 
 
 DISTANCES: dict[str, Distance] = {
@@ -95,8 +95,8 @@ USUAL = ",".join(USUAL_DISTANCES)
 BASELINES: dict[str, Baseline] = {
     entry.name: entry
     for entry in (
-        Baseline(name="psnr", title="PSNR", help="peak signal-to-noise ratio, dB", library="scikit-image"),
-        Baseline(name="ssim", title="SSIM", help="structural similarity of the luma", library="scikit-image"),
+        Baseline(name="psnr", title="PSNR", help="peak signal-to-noise ratio, dB", library="fmiqa"),
+        Baseline(name="ssim", title="SSIM", help="structural similarity of the luma", library="fmiqa"),
         Baseline(name="ms_ssim", title="MS-SSIM", help="SSIM over five scales"),
         Baseline(name="fsim", title="FSIM", help="phase congruency and gradient similarity"),
         Baseline(
@@ -110,7 +110,7 @@ BASELINES: dict[str, Baseline] = {
         ),
     )
 }
-USUAL_BASELINES = tuple(name for name, entry in BASELINES.items() if entry.library == "scikit-image")
+USUAL_BASELINES = tuple(name for name, entry in BASELINES.items() if entry.library == "fmiqa")
 THROUGH_PYIQA = tuple(name for name in BASELINES if name not in USUAL_BASELINES)
 
 TITLES = {n: d.title for n, d in DISTANCES.items()} | {n: b.title for n, b in BASELINES.items()}

@@ -14,7 +14,7 @@ from fmiqa_utils.backbones.features import Features, concatenate
 from fmiqa_utils.backbones.windows import cut_windows, fit_small, window_boxes
 from fmiqa_utils.datasets.images import file_facts, read_bytes_rgb
 from fmiqa_utils.datasets.transforms import apply_transform
-from fmiqa_utils.distances.baselines import baseline_values
+from fmiqa_utils.distances.baselines import Reference
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.extraction.scorer import Scorer
 from fmiqa_utils.scores.shards import SCORE_COLUMNS
@@ -128,6 +128,7 @@ class _Reader:
         """The reference as it is compared: read, transformed, made large enough if asked."""
         self._raw_ref = self._read(self.ref_path)
         ref, _ = apply_transform(self._raw_ref, self._raw_ref, self.chunk.transform)
+        self._metrics = Reference(ref, self.scorer.settings.baselines)
         self._ref = fit_small(ref, self.scorer.settings.small_images, self.ref_path)
         return self._ref
 
@@ -157,9 +158,9 @@ class _Reader:
             if raw.shape != self._raw_ref.shape:
                 sizes = " and ".join(f"{a.shape[1]}×{a.shape[0]}" for a in (raw, self._raw_ref))
                 raise InputError(f"{self.paths[i]} and its reference differ in size: {sizes} px.")
-            ref, dist = apply_transform(self._raw_ref, raw, self.chunk.transform)
+            _, dist = apply_transform(self._raw_ref, raw, self.chunk.transform)
             if i not in self.baselines:
-                self.baselines[i] = baseline_values(ref, dist, self.scorer.settings.baselines)
+                self.baselines[i] = self._metrics.values(dist)
             return fit_small(dist, self.scorer.settings.small_images, self.paths[i])
         except InputError as error:
             self.fail(i, str(error))

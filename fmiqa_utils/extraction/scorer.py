@@ -39,7 +39,7 @@ class Scorer:
     backbone: Backbone
     settings: Settings
     batch: int = 0  # windows in one forward; 0: by device
-    workers: int = 2
+    workers: int = 0  # threads that decode; 0: as many as torch may use here, two at least
     columns: list[Column] = field(init=False)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"decode": 0.0, "forward": 0.0, "distances": 0.0, "write": 0.0}
@@ -48,6 +48,7 @@ class Scorer:
     def __post_init__(self) -> None:
         self.device = self.backbone.mean.device
         self.batch = self.batch or BATCH.get(self.device.type, 8)
+        self.workers = self.workers or max(2, torch.get_num_threads())
         with torch.inference_mode():
             blank = self.backbone(torch.zeros(1, 3, WINDOW, WINDOW, device=self.device))
             self.columns = [c for c, _ in self.compare(blank, blank)]
