@@ -93,8 +93,8 @@ def test_words_become_names() -> None:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_names_a_reader_that_is_there(name: str) -> None:
-    from fmiqa_utils.datasets import layouts as dataset_readers
+    from fmiqa_utils.datasets import image_layouts, layouts
 
-    reader = getattr(dataset_readers, DATASETS[name].reader)
+    reader = getattr(layouts if DATASETS[name].kind == "pairs" else image_layouts, DATASETS[name].reader)
     assert reader.__doc__
     assert reader.__code__.co_argcount == (2 if DATASETS[name].choices else 1)
