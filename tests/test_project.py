@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -91,6 +92,37 @@ def test_what_runs_is_locked_apart_from_what_develops() -> None:
         "s3fs",
     }
     assert only_develop <= set(develops) - set(runs)
+
+
+WITHOUT = """
+import importlib, sys
+from importlib.machinery import PathFinder
+
+class Present(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in {absent!r} else PathFinder.find_spec(name, path, target)
+
+sys.meta_path = [Present if finder is PathFinder else finder for finder in sys.meta_path]
+for name in {modules!r}:
+    importlib.import_module(name)
+import timm, open_clip, papermill, nbconvert, lightning, skimage, sklearn
+print("all")
+"""
+
+
+def test_what_runs_needs_nothing_of_what_develops() -> None:
+    """Every module can be imported where only requirements.lock is installed."""
+    declared = {plain(d) for extra in EXTRAS.values() for d in extra}
+    only_develop = declared - set(locked("requirements.lock"))
+    absent = {m for m, homes in packages_distributions().items() if {plain(h) for h in homes} <= only_develop}
+    assert {"pytest", "ray", "pyiqa", "moto", "flask", "s3fs"} <= absent
+    package = ROOT / "fmiqa_utils"
+    modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in package.rglob("*.py")]
+    modules = [m.removesuffix(".__init__") for m in modules if not m.endswith("__main__")]
+    code = WITHOUT.format(absent=absent, modules=sorted(modules))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "all", done.stderr[-2000:]
 
 
 def test_hooks_run_what_ci_runs() -> None:
