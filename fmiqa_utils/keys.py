@@ -6,6 +6,7 @@ A key is a hash of everything that a result depends on. A result whose recorded 
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -156,7 +157,7 @@ def _imported(code: str, file: Path | None = None) -> Iterator[Path]:
                 module = ".".join(("fmiqa_utils", *file.parent.relative_to(PACKAGE).parts, module))
             for alias in node.names:
                 yield from _files_of(module, alias.name)
-        elif isinstance(node, ast.Constant) and str(node.value).startswith("fmiqa_utils."):
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"fmiqa_utils(\.\w+)+", str(node.value)):
             yield from _files_of(str(node.value))
 
 
@@ -175,7 +176,8 @@ def _files_of(module: str, name: str = "") -> list[Path]:
     inside = _sources(face, module).get(name) if face.is_file() and name else None
     if inside is not None:
         return _files_of(inside)
-    return [file for file in (place / "__init__.py", face) if file.is_file() and place != PACKAGE]
+    # Of the package itself only the list of public names: its version alone changes no result.
+    return [file for file in (face, *([] if place == PACKAGE else [place / "__init__.py"])) if file.is_file()]
 
 
 def _sources(face: Path, module: str) -> dict[str, str]:

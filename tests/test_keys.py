@@ -65,6 +65,11 @@ def test_a_public_name_brings_its_own_module_only() -> None:
     assert {"figures/layers.py", "figures/output.py", "figures/explorer.py", "figures/__init__.pyi"} <= whole
 
 
+def test_a_name_that_is_not_resolved_may_be_any_public_one() -> None:
+    for code in ("import fmiqa_utils", "import fmiqa_utils as fm", "from fmiqa_utils import *"):
+        assert {"__init__.pyi", "distances/metric.py", "report/pipeline.py"} <= behind(code)
+
+
 def test_a_lazy_import_and_a_module_named_in_a_string_count() -> None:
     assert "backbones/hub.py" in behind("def f():\n    from fmiqa_utils.backbones import hub")
     named = behind("from fmiqa_utils.datasets.registry import DATASETS")
