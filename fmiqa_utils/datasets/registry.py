@@ -40,6 +40,7 @@ class Dataset:
     choices: tuple[str, ...] = ()  # label files or parts to choose from; the first is the default
     dropped: str = ""  # rows of the label file that the dataset's own specification leaves out
     min_side: int = MIN_SIDE  # px; smaller images are a fault
+    size: tuple[int, int] | None = None  # height and width in px of nearly all images
 
     def read(self, folder: "Folder", labels: str | None) -> "pd.DataFrame":
         """The authors' label file as a table; `labels` is one of `choices`, None for the first."""
@@ -75,6 +76,7 @@ _ALL = (
         markers=("refnames_all.mat",),
         folders=("live", "databaserelease2", "liver2", "liveiqa"),
         rows=779,
+        size=(512, 768),
         references=29,
         label_kind="dmos",
         direction="lower",
@@ -93,6 +95,7 @@ _ALL = (
         markers=("mos_with_names.txt",),
         folders=("tid2013",),
         rows=3000,
+        size=(384, 512),
         references=25,
         label_kind="mos",
         direction="higher",
@@ -125,6 +128,7 @@ _ALL = (
         markers=("dmos.csv",),
         folders=("kadid10k",),
         rows=10_125,
+        size=(384, 512),
         references=81,
         label_kind="mos",
         direction="higher",
@@ -141,6 +145,7 @@ _ALL = (
         markers=("Train_Label", "MOS_Scores_train"),
         folders=("pipal", "pipaltrain"),
         rows=23_200,
+        size=(288, 288),
         references=200,
         label_kind="elo",
         direction="higher",

@@ -222,7 +222,7 @@ def _marked(dataset: Dataset, folders: list[Path]) -> list[Path]:
 def dataset_overview() -> pd.DataFrame:
     """One row per dataset: what `DATASETS` says of it, and `found`, its folder in `data_root()` or ""."""
     table = pd.DataFrame(map(asdict, DATASETS.values()))
-    table = table.drop(columns=["reader", "markers", "folders", "note", "min_side"])
+    table = table.drop(columns=["reader", "markers", "folders", "note", "min_side", "size"])
     roots = [_marked(dataset, _named_folders(dataset)) for dataset in DATASETS.values()]
     table["found"] = [" and ".join(map(str, folders)) for folders in roots]
     return table.astype({"rows": "Int64", "references": "Int64"})

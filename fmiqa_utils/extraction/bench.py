@@ -20,6 +20,7 @@ from fmiqa_utils.backbones.catalogue import WINDOW
 from fmiqa_utils.backbones.features import Features
 from fmiqa_utils.backbones.load import load_backbone
 from fmiqa_utils.backbones.windows import to_input, window_boxes
+from fmiqa_utils.datasets.registry import DATASETS
 from fmiqa_utils.extraction.chunk import Chunk, score_chunk
 from fmiqa_utils.extraction.provenance import hardware, versions
 from fmiqa_utils.extraction.scorer import Scorer, Settings
@@ -31,12 +32,12 @@ EVERYTHING = Settings(variants=("published", "corrected"))
 WITH_SWD = replace(PUBLISHED, distances=(*PUBLISHED.distances, "swd"))
 REPEATS = 5
 IMAGE = (288, 384)  # px, of the end-to-end measurement: four windows
-DATASETS = {  # distorted images, references, (height, width) of nearly all of them
-    "LIVE": (779, 29, (512, 768)),
-    "TID2013": (3000, 25, (384, 512)),
-    "PIPAL": (23_200, 200, (288, 288)),
-    "KADID-10k": (10_125, 81, (384, 512)),
-}
+
+
+def dataset_forwards() -> dict[str, int]:
+    """Forward passes of the datasets whose images are of one size: {title: `window_forwards`}."""
+    sized = [d for d in DATASETS.values() if d.rows and d.references and d.size]
+    return {d.title: window_forwards(d.rows or 0, d.references or 0, d.size or (0, 0)) for d in sized}
 
 
 def window_forwards(pairs: int, references: int, size: tuple[int, int]) -> int:
@@ -84,9 +85,7 @@ def bench(
         **end_to_end,
         "peak_rss_gb": _peak_rss_gb(),
         "peak_gpu_gb": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,
-        "hours": {
-            name: window_forwards(*d) / end_to_end["windows_per_s"] / 3600 for name, d in DATASETS.items()
-        },
+        "hours": {name: n / end_to_end["windows_per_s"] / 3600 for name, n in dataset_forwards().items()},
         "versions": versions(),
         "hardware": hardware(scorers["published"].device),
     }

@@ -9,14 +9,16 @@ from typer.testing import CliRunner
 
 from fmiqa_utils.cli.main import app
 from fmiqa_utils.distances.forms import distances
-from fmiqa_utils.extraction.bench import DATASETS, window_forwards
+from fmiqa_utils.extraction.bench import dataset_forwards, window_forwards
 
 TINY = "timm:vit_tiny_patch16_224"
 
 
 def test_window_forwards_are_those_of_the_datasets() -> None:
-    assert window_forwards(*DATASETS["TID2013"]) == 18_150
-    assert window_forwards(*DATASETS["PIPAL"]) == 4 * 23_400
+    found = dataset_forwards()
+    assert found["TID2013"] == 18_150
+    assert found["PIPAL (training part)"] == 4 * 23_400
+    assert len(found) == 4
     assert window_forwards(1, 1, (224, 224)) == 2
 
 
