@@ -37,7 +37,7 @@ def test_bench_reports_and_saves(folders: Path, monkeypatch: pytest.MonkeyPatch)
     )  # two images and their reference
     assert sum(result["stages"].values()) < 1.01
     assert 0.1 < result["peak_rss_gb"] < 32
-    assert result["hours"]["PIPAL"] == pytest.approx(93_600 / result["windows_per_s"] / 3600)
+    assert result["hours"]["PIPAL (training part)"] == pytest.approx(93_600 / result["windows_per_s"] / 3600)
     assert {"torch", "python"} <= result["versions"].keys()
     monkeypatch.setattr(
         "fmiqa_utils.extraction.bench.bench", lambda *_, **__: result
