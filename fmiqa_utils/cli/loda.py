@@ -26,7 +26,7 @@ from fmiqa_utils.console import UNTRAINED_NOTE, short, show, tell, warn
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.files.storage import write_atomically
 from fmiqa_utils.loda.options import BATCH_NORM, N_SPLITS, PROTOCOLS
-from fmiqa_utils.progress import Update, progress_bar
+from fmiqa_utils.progress import progress_bar
 from fmiqa_utils.words import once, split_names
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def train(
         from fmiqa_utils.loda.run import train as train_splits
 
         chosen = _device(device) if devices == 1 else device
-        rows = _images(dataset, root, labels, direction, images, update)
+        rows = _images(dataset, root, labels, direction, images)
         _warn(weights)
         results = train_splits(
             rows,
@@ -268,7 +268,7 @@ def evaluate(
         from fmiqa_utils.loda.evaluate import load_checkpoint
 
         chosen = _device(device)
-        rows = _images(dataset, root, labels, direction, images, update)
+        rows = _images(dataset, root, labels, direction, images)
         update(dataset, 0, len(rows))
         model = load_checkpoint(checkpoint, vit, cnn)
         _warn(model.weights)
@@ -375,7 +375,7 @@ def ablate(
 
         prepare_folder(ablation_folder(dataset))
         on = _device(device)
-        rows = _images(dataset, root, labels, direction, images, update)
+        rows = _images(dataset, root, labels, direction, images)
         _warn(weights)
         chosen = split_names(vits or "") or list(VITS)
         numbers = _numbers(splits)
@@ -403,12 +403,12 @@ def info(vit: Vit = "vit_base_patch16_224.augreg2_in21k_ft_in1k", cnn: Cnn = "re
 
 
 def _images(
-    dataset: str, root: str | None, labels: str | None, direction: str | None, images: int, update: Update
+    dataset: str, root: str | None, labels: str | None, direction: str | None, images: int
 ) -> "pd.DataFrame":
     if dataset == "demo":
         from fmiqa_utils.demo.build import build_demo
 
-        build_demo(progress=lambda done, total: update("demo dataset", done, total))
+        build_demo()
     from fmiqa_utils.extraction.plan import evenly_spaced
     from fmiqa_utils.loda.data import load_labelled
 

@@ -77,9 +77,9 @@ def demo(
     force: Annotated[bool, typer.Option("--force", help="Build it again even if it is there.")] = False,
 ) -> None:
     """Build the demo dataset (seven photographs distorted like TID2013) and show how close to TID2013 it is."""
-    from fmiqa_utils.demo.build import deviation_table
+    from fmiqa_utils.demo.build import build_demo, deviation_table
 
-    root = _build_demo(force)
+    root = build_demo(force=force)
     show(deviation_table(root).round(2), "PSNR of the demo's distortions against TID2013's, in dB")
     tell(f"The demo dataset is in {short(root)}.")
 
@@ -115,6 +115,7 @@ def extract(
 
     from fmiqa_utils.backbones.device import pick_device
     from fmiqa_utils.datasets.tables import load_pairs
+    from fmiqa_utils.demo.build import build_demo
     from fmiqa_utils.distances.baselines import choose_baselines
     from fmiqa_utils.extraction.choices import choose
     from fmiqa_utils.extraction.extract import extract_run
@@ -129,7 +130,7 @@ def extract(
         baselines=choose_baselines(baselines),
     )
     if dataset == "demo":
-        _build_demo()
+        build_demo()
     pairs = load_pairs(dataset, root, labels=labels, direction=direction)
     chosen = choose(backbone, weights, dataset)
     warn_untrained(chosen)
@@ -202,11 +203,12 @@ def report(
 
     with progress_bar("notebooks") as update:
         update("report", 0, 0)
+        from fmiqa_utils.demo.build import build_demo
         from fmiqa_utils.extraction.choices import choose
         from fmiqa_utils.report.pipeline import make_report
 
         if dataset == "demo":
-            _build_demo()
+            build_demo()
         chosen = choose(backbone, weights, dataset)
         warn_untrained(chosen)
         models = {"backbone": ",".join(b for b, _ in chosen), "weights": chosen[0][1]}
@@ -315,14 +317,6 @@ def _mistake(error: Any) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{message} ({context.command_path} --help says more)." if message and context else message
-
-
-def _build_demo(force: bool = False) -> Path:
-    from fmiqa_utils.demo.build import build_demo
-    from fmiqa_utils.progress import progress_bar
-
-    with progress_bar("images") as update:
-        return build_demo(progress=lambda done, total: update("demo dataset", done, total), force=force)
 
 
 def _assignments(words: list[str] | None, options: Mapping[str, object]) -> dict[str, object]:

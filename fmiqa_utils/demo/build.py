@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -26,6 +27,7 @@ from fmiqa_utils.demo.photographs import PHOTOGRAPHS, SIZE, reference, source
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.keys import recipe_key
 from fmiqa_utils.paths import data_root
+from fmiqa_utils.progress import progress_bar
 
 LEVELS = range(1, 6)
 SPACE = 400e6  # bytes; a whole demo takes about half
@@ -39,7 +41,7 @@ def build_demo(
 ) -> Path:
     """The folder of the demo dataset, built first unless a complete one of the current recipe is there.
 
-    `root` is data/demo by default; `progress(done, total)` counts distorted images. If another process
+    `root` is data/demo by default; `progress(done, total)` counts distorted images, by default on a progress bar. If another process
     builds the same folder, this one waits. The folder appears at once, when all of it is written. Raises InputError if
     it cannot be written, if `root` holds something else, or if a photograph is missing.
 
@@ -54,7 +56,7 @@ def build_demo(
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
             if force or not _is_complete(root, recipe):  # another process may have built it meanwhile
-                _replace(root, recipe, progress or (lambda *_: None))
+                _replace(root, recipe, progress)
     return root
 
 
@@ -122,7 +124,10 @@ def _disk_errors(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _replace(root: Path, recipe: str, progress: Callable[[int, int], None]) -> None:
+def _replace(root: Path, recipe: str, progress: Callable[[int, int], None] | None) -> None:
+    if progress is None:
+        with progress_bar("images") as update:
+            return _replace(root, recipe, partial(update, "demo dataset"))
     _check_room(root)
     for leftover in root.parent.glob(f".{root.name}.building-*"):  # its process is gone: the lock is ours
         shutil.rmtree(leftover)

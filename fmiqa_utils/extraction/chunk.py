@@ -128,8 +128,8 @@ class _Reader:
         """The reference as it is compared: read, transformed, made large enough if asked."""
         self._raw_ref = self._read(self.ref_path)
         ref, _ = apply_transform(self._raw_ref, self._raw_ref, self.chunk.transform)
-        self._metrics = Reference(ref, self.scorer.settings.baselines)
         self._ref = fit_small(ref, self.scorer.settings.small_images, self.ref_path)
+        self._metrics = Reference(ref, self.scorer.settings.baselines)
         return self._ref
 
     def windows(

@@ -16,6 +16,7 @@ from fmiqa_utils.distances.table import USUAL_BASELINES, USUAL_DISTANCES
 from fmiqa_utils.errors import InputError
 
 BATCH = {"cpu": 8, "cuda": 128}  # windows in one forward
+MOST_WORKERS = 16  # two decoded images per thread wait in memory, and photographs are large
 Column = tuple[str, str, str]  # feature, distance, variant
 
 
@@ -39,7 +40,7 @@ class Scorer:
     backbone: Backbone
     settings: Settings
     batch: int = 0  # windows in one forward; 0: by device
-    workers: int = 0  # threads that decode; 0: as many as torch may use here, two at least
+    workers: int = 0  # threads that decode; 0: as many as torch may use here, 2 to `MOST_WORKERS`
     columns: list[Column] = field(init=False)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"decode": 0.0, "forward": 0.0, "distances": 0.0, "write": 0.0}
@@ -48,7 +49,7 @@ class Scorer:
     def __post_init__(self) -> None:
         self.device = self.backbone.mean.device
         self.batch = self.batch or BATCH.get(self.device.type, 8)
-        self.workers = self.workers or max(2, torch.get_num_threads())
+        self.workers = self.workers or min(max(2, torch.get_num_threads()), MOST_WORKERS)
         with torch.inference_mode():
             blank = self.backbone(torch.zeros(1, 3, WINDOW, WINDOW, device=self.device))
             self.columns = [c for c, _ in self.compare(blank, blank)]

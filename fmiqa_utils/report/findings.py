@@ -144,16 +144,11 @@ def distances(run: Run, table: pd.DataFrame, forms: pd.DataFrame, n_resamples: i
     return f"{' '.join(s for s in sentences if s)} {facts(pairs, run)}."
 
 
-def _kinds_of_distances() -> tuple[list[str], list[str]]:
-    """Names of the distances between distributions, and of the distances between values position by position."""
-    names = ([n for n, d in DISTANCES.items() if d.statistical is kind] for kind in (True, False))
-    return next(names), next(names)
-
-
 def _statistical(run: Run, joint: pd.DataFrame, small: bool, n_resamples: int) -> str:
     """The best statistical distance of the best series against the best of the others, such as l2 and cosine."""
     rows = joint[same_series(joint, joint.iloc[0])]
-    ours, theirs = (rows[rows["distance"].isin(names)] for names in _kinds_of_distances())
+    statistical = rows["distance"].map(lambda name: DISTANCES[name].statistical).astype(bool)
+    ours, theirs = rows[statistical], rows[~statistical]
     if ours.empty or theirs.empty:
         return ""
     first, second = ours.iloc[0], theirs.iloc[0]
