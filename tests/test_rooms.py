@@ -105,6 +105,4 @@ def test_tests_stand_in_the_same_rooms() -> None:
 def test_no_module_is_larger_than_a_stage() -> None:
     sizes = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in modules()}
     large = {str(p.relative_to(PACKAGE)): n for p, n in sizes.items() if n > 350}
-    assert set(large) <= {"cli/loda.py", "cli/options.py", "loda/train.py"}, (
-        large
-    )  # declarations, and Lightning's hooks
+    assert set(large) <= {"loda/train.py"}  # Lightning's hooks, whose class names stand in checkpoints

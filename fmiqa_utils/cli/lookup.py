@@ -8,6 +8,15 @@ from typing import Annotated
 import typer
 
 from fmiqa_utils.backbones.catalogue import BACKBONES, WINDOW
+from fmiqa_utils.cli.checks import (
+    at_least,
+    check_dataset,
+    check_exists,
+    checked,
+    refuse_models,
+    run_names,
+    words,
+)
 from fmiqa_utils.cli.options import (
     Device,
     Direction,
@@ -17,17 +26,9 @@ from fmiqa_utils.cli.options import (
     Precision,
     Root,
     Weights,
-    at_least,
-    check_dataset,
-    check_exists,
-    checked,
-    refuse_label_options,
-    refuse_models,
-    run_names,
-    words,
 )
 from fmiqa_utils.console import BOLD, brief, say, short, show, show_rows, tell, warn
-from fmiqa_utils.datasets.registry import DATASETS, OWN_TABLE
+from fmiqa_utils.datasets.registry import DATASETS, OWN_TABLE, refuse_label_options
 from fmiqa_utils.distances.table import BASELINES, DISTANCES
 from fmiqa_utils.errors import InputError
 from fmiqa_utils.scores.run_names import refuse_unknown_run

@@ -13,6 +13,7 @@ import typer
 from fmiqa_utils.cli import lookup as cli_lookup
 from fmiqa_utils.cli import stopping
 from fmiqa_utils.cli import sweep as cli_sweep
+from fmiqa_utils.cli.checks import at_least, check_exists, checked, refuse_dataset, refuse_models
 from fmiqa_utils.cli.loda import app as loda_app
 from fmiqa_utils.cli.options import (
     Backbone,
@@ -43,11 +44,6 @@ from fmiqa_utils.cli.options import (
     VariantSaid,
     Verify,
     Weights,
-    at_least,
-    check_exists,
-    checked,
-    refuse_dataset,
-    refuse_models,
 )
 from fmiqa_utils.console import (
     UNTRAINED_NOTE,

@@ -8,6 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from fmiqa_utils.cli.checks import (
+    at_least,
+    check_file,
+    check_word,
+    checked,
+    choice,
+    refuse_dataset,
+    refuse_models,
+)
 from fmiqa_utils.cli.options import (
     Backbones,
     Datasets,
@@ -19,13 +28,6 @@ from fmiqa_utils.cli.options import (
     Transforms,
     Variant,
     Weights,
-    at_least,
-    check_file,
-    check_word,
-    checked,
-    choice,
-    refuse_dataset,
-    refuse_models,
 )
 from fmiqa_utils.console import BOLD, say, short, show, tell, warn_untrained
 from fmiqa_utils.datasets.registry import OWN_TABLE
